@@ -1,0 +1,1 @@
+//! Watchers, and who is told of what (skeleton).
