@@ -1,0 +1,5 @@
+//! One member of a Gonfalon cluster: Raft, storage, and the etcd v3 API on top of them.
+
+pub mod node;
+pub mod raft;
+pub mod store;
