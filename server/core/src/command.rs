@@ -51,7 +51,6 @@ pub enum Command {
 
 /// Gives a key a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "the wire's own shape")]
 pub struct Put {
     /// Not empty.
     pub key: Bytes,
@@ -87,9 +86,36 @@ pub struct Txn {
     pub failure: Vec<Op>,
 }
 
+impl Txn {
+    /// Whether neither branch can change anything.
+    pub fn is_read_only(&self) -> bool {
+        self.ops().all(|op| match op {
+            Op::Range(_) => true,
+            Op::Put(_) | Op::DeleteRange(_) => false,
+            Op::Txn(txn) => txn.is_read_only(),
+        })
+    }
+
+    /// Whether either branch has a put, on any level.
+    pub fn has_put(&self) -> bool {
+        self.ops().any(|op| match op {
+            Op::Put(_) => true,
+            Op::Range(_) | Op::DeleteRange(_) => false,
+            Op::Txn(txn) => txn.has_put(),
+        })
+    }
+
+    fn ops(&self) -> impl Iterator<Item = &Op> {
+        self.success.iter().chain(&self.failure)
+    }
+}
+
 /// One operation of a transaction's branch.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(clippy::exhaustive_enums, reason = "the wire's oneof; a new one must be handled")]
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "the wire's oneof; a new one must be handled"
+)]
 pub enum Op {
     /// Read.
     Range(Range),
@@ -118,7 +144,10 @@ pub struct Compare {
 /// A key that does not exist has version, revisions and lease 0, and no value: a comparison with
 /// the value of a missing key is false whatever the relation.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(clippy::exhaustive_enums, reason = "the wire's enum; a new one must be handled")]
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "the wire's enum; a new one must be handled"
+)]
 pub enum CompareTarget {
     /// `version`.
     Version(i64),
@@ -136,7 +165,10 @@ pub enum CompareTarget {
 
 /// How a [`Compare`] relates the stored field (left) to the given value (right).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(clippy::exhaustive_enums, reason = "the wire's enum; a new one must be handled")]
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "the wire's enum; a new one must be handled"
+)]
 pub enum Relation {
     /// Equal.
     Equal,
@@ -182,7 +214,10 @@ impl Range {
             range,
             limit: 0,
             revision: None,
-            sort: Sort { order: SortOrder::None, target: SortTarget::Key },
+            sort: Sort {
+                order: SortOrder::None,
+                target: SortTarget::Key,
+            },
             keys_only: false,
             count_only: false,
             min_mod_revision: 0,
@@ -205,7 +240,10 @@ pub struct Sort {
 
 /// Direction of a [`Sort`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(clippy::exhaustive_enums, reason = "the wire's enum; a new one must be handled")]
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "the wire's enum; a new one must be handled"
+)]
 pub enum SortOrder {
     /// Not asked for.
     None,
@@ -217,7 +255,10 @@ pub enum SortOrder {
 
 /// What a [`Sort`] looks at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(clippy::exhaustive_enums, reason = "the wire's enum; a new one must be handled")]
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "the wire's enum; a new one must be handled"
+)]
 pub enum SortTarget {
     /// The key.
     Key,
@@ -244,7 +285,10 @@ pub struct AlarmChange {
 
 /// What is wrong with a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-#[expect(clippy::exhaustive_enums, reason = "the wire's enum; a new one must be handled")]
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "the wire's enum; a new one must be handled"
+)]
 pub enum AlarmKind {
     /// Its database has reached the quota.
     NoSpace,

@@ -23,7 +23,10 @@ pub struct KeyValue {
 
 /// What happened to a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(clippy::exhaustive_enums, reason = "a key is put or deleted; there is no third thing")]
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "a key is put or deleted; there is no third thing"
+)]
 pub enum EventKind {
     /// The key was given a value.
     Put,

@@ -35,7 +35,10 @@ impl KeyRange {
 
     /// The set that holds `key` alone.
     pub fn single(key: Bytes) -> Self {
-        Self { start: key, end: RangeEnd::Single }
+        Self {
+            start: key,
+            end: RangeEnd::Single,
+        }
     }
 
     /// Every key that begins with `prefix`.
@@ -92,7 +95,11 @@ mod tests {
             ("c", "a", "b", false),
         ] {
             let range = KeyRange::from_wire(start.into(), end.into());
-            assert_eq!(range.contains(key.as_bytes()), is_in, "{key:?} in [{start:?}, {end:?})");
+            assert_eq!(
+                range.contains(key.as_bytes()),
+                is_in,
+                "{key:?} in [{start:?}, {end:?})"
+            );
         }
     }
 

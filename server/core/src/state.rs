@@ -1,135 +1,25 @@
-//! The whole replicated state, and the only function that changes it (skeleton).
+//! The whole replicated state, and the only function that changes it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::command::{AlarmChange, AlarmKind, Command, Range, Txn};
+use crate::command::{AlarmChange, AlarmKind, Command, DeleteRange, Put, Range, Txn};
+use crate::lease::{Lease, Leases};
+use crate::load::Loader;
+use crate::mvcc::{Store, Version, Write};
 use crate::{
-    Error, Event, History, KeyRange, KeyValue, LeaseId, MemberId, Revision, RevisionEvents,
+    Answer, Changes, Count, DeleteAnswer, Error, Event, History, HistoryError, KeyRange, LeaseId,
+    MemberId, Page, PutAnswer, RangeAnswer, Reply, Revision, TxnAnswer, txn,
 };
 
 /// The replicated state of one member.
 #[derive(Debug)]
-pub struct State {}
-
-/// The answer to a command.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reply {
-    /// The revision of the command's changes, or the store's if it changed nothing.
-    pub revision: Revision,
-    /// What it did, or why it was refused.
-    pub result: Result<Answer, Error>,
-}
-
-/// What a command did.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Answer {
-    /// Of [`Command::Put`] .
-    Put(PutAnswer),
-    /// Of [`Command::DeleteRange`].
-    DeleteRange(DeleteAnswer),
-    /// Of [`Command::Txn`].
-    Txn(TxnAnswer),
-    /// Of [`Command::LeaseGrant`].
-    LeaseGrant {
-        /// The lease.
-        id: LeaseId,
-        /// Seconds granted.
-        ttl: i64,
-    },
-    /// Of [`Command::Alarm`]: the alarms that were raised or cleared by it.
-    Alarms(Vec<(MemberId, AlarmKind)>),
-    /// Of the others, which have nothing to tell.
-    Done,
-}
-
-/// The answer to a put.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct PutAnswer {
-    /// The version before, if asked for and there was one.
-    pub prev: Option<KeyValue>,
-}
-
-/// The answer to a deletion.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct DeleteAnswer {
-    /// How many keys were deleted.
-    pub deleted: usize,
-    /// The deleted versions in key order, if asked for.
-    pub prev: Vec<KeyValue>,
-}
-
-/// The answer to a read.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct RangeAnswer {
-    /// The keys, sorted and limited as asked.
-    pub kvs: Vec<KeyValue>,
-    /// Whether keys were left out because of the limit.
-    pub more: bool,
-    /// How many keys the range holds, whatever the limit and the revision filters.
-    pub count: usize,
-}
-
-/// The answer to a transaction.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct TxnAnswer {
-    /// Whether every compare held.
-    pub succeeded: bool,
-    /// One answer for each operation of the branch taken, in order.
-    pub responses: Vec<OpAnswer>,
-}
-
-/// The answer to one operation of a transaction.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OpAnswer {
-    /// For the header of the inner response: the store's revision as the operation left it.
-    pub revision: Revision,
-    /// What it did.
-    pub result: OpResult,
-}
-
-/// What one operation of a transaction did.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(clippy::exhaustive_enums, reason = "the wire's oneof; a new one must be handled")]
-pub enum OpResult {
-    /// A read.
-    Range(RangeAnswer),
-    /// A put.
-    Put(PutAnswer),
-    /// A deletion.
-    DeleteRange(DeleteAnswer),
-    /// A nested transaction.
-    Txn(TxnAnswer),
-}
-
-/// What commands changed, for storage to write and for watchers to be told.
-///
-/// One value may gather the changes of many commands that are then written in one batch.
-#[derive(Debug, Default)]
-pub struct Changes {
-    /// Versions written, in order.
-    pub versions: Vec<Written>,
-    /// Leases granted (`Some` seconds) and gone (`None`), in order.
-    pub leases: Vec<(LeaseId, Option<i64>)>,
-    /// The store was compacted up to here.
-    pub compacted: Option<Revision>,
-    /// The alarms changed; write [`State::alarms`].
-    pub alarms: bool,
-    /// What members publish changed; write [`State::members`].
-    pub members: bool,
-}
-
-/// One version written to storage.
-#[derive(Debug, Clone)]
-pub struct Written {
-    /// Its revision is `event.kv.mod_revision`.
-    pub event: Arc<Event>,
-    /// Orders the changes of one revision: 0, 1, 2, …
-    pub sub: u32,
-    /// The revision and sub-revision of the version before, if the key existed.
-    pub previous: Option<(Revision, u32)>,
+pub struct State {
+    keyspace: Keyspace,
+    alarms: BTreeSet<(MemberId, AlarmKind)>,
+    members: BTreeMap<MemberId, MemberInfo>,
 }
 
 /// What a member says of itself.
@@ -141,11 +31,381 @@ pub struct MemberInfo {
     pub client_urls: Vec<String>,
 }
 
-/// A part of a range, read at a pinned revision.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Page {
-    /// Keys in key order.
-    pub kvs: Vec<KeyValue>,
-    /// Where the next page starts; none if this was the last.
-    pub next: Option<Bytes>,
+impl Default for State {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl State {
+    /// The empty state, at revision 1.
+    pub fn new() -> Self {
+        Self::from_parts(Keyspace {
+            store: Store::new(),
+            leases: Leases::default(),
+        })
+    }
+
+    /// Rebuilds a state from what storage holds.
+    pub fn loader() -> Loader {
+        Loader::new()
+    }
+
+    pub(crate) fn from_parts(keyspace: Keyspace) -> Self {
+        Self {
+            keyspace,
+            alarms: BTreeSet::new(),
+            members: BTreeMap::new(),
+        }
+    }
+
+    /// Carries out a command; what it changed is added to `changes`.
+    ///
+    /// A refused command changes nothing. A [`HistoryError`] is fatal for the member: the command
+    /// may have been carried out in part.
+    pub fn apply(
+        &mut self,
+        command: &Command,
+        history: &dyn History,
+        changes: &mut Changes,
+    ) -> Result<Reply, HistoryError> {
+        let before = (self.revision(), changes.versions.len());
+        let result = match self.permits(command) {
+            Ok(()) => self.run(command, history, changes)?,
+            Err(error) => Err(error),
+        };
+        let has_written = changes.versions.len() > before.1;
+        let expected = if has_written {
+            before.0.next()
+        } else {
+            before.0
+        };
+        assert_eq!(
+            self.revision(),
+            expected,
+            "one revision for a command that changes keys"
+        );
+        assert!(
+            result.is_ok() || !has_written,
+            "a refused command changes nothing"
+        );
+        Ok(Reply {
+            revision: self.revision(),
+            result,
+        })
+    }
+
+    /// Drops recent history from memory until it takes at most about `budget_bytes`.
+    ///
+    /// Every change so far must have been written to where [`History`] reads it from.
+    pub fn evict(&mut self, budget_bytes: usize) {
+        self.keyspace.store.evict(budget_bytes);
+    }
+
+    /// Reads a range.
+    pub fn range(
+        &self,
+        query: &Range,
+        history: &dyn History,
+    ) -> Result<Result<RangeAnswer, Error>, HistoryError> {
+        self.keyspace.store.range(query, history)
+    }
+
+    /// Carries out a transaction that only reads ([`Txn::is_read_only`]).
+    pub fn read_txn(
+        &self,
+        txn: &Txn,
+        history: &dyn History,
+    ) -> Result<Result<TxnAnswer, Error>, HistoryError> {
+        assert!(txn.is_read_only(), "a transaction that writes is applied");
+        let branch = txn::resolve(txn, &self.keyspace.store);
+        match txn::check(&branch, &self.keyspace) {
+            Ok(()) => txn::run_read_only(&branch, &self.keyspace.store, history).map(Ok),
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
+    /// Reads at most `limit` keys of a range at a pinned revision, from key `from` on.
+    ///
+    /// The work is bounded: a page may be short, or empty, and yet have a next one.
+    pub fn page(
+        &self,
+        range: &KeyRange,
+        at: Revision,
+        from: Option<&Bytes>,
+        limit: usize,
+        keys_only: bool,
+        history: &dyn History,
+    ) -> Result<Result<Page, Error>, HistoryError> {
+        self.keyspace
+            .store
+            .page(range, at, from, limit, keys_only, history)
+    }
+
+    /// Counts the keys of a range at a pinned revision, from key `from` on, in parts.
+    pub fn count(
+        &self,
+        range: &KeyRange,
+        at: Revision,
+        from: Option<&Bytes>,
+        history: &dyn History,
+    ) -> Result<Result<Count, Error>, HistoryError> {
+        self.keyspace.store.count(range, at, from, history)
+    }
+
+    /// The changes of revisions `from..=to`, oldest first: whole revisions, and no further one
+    /// once there are `limit` changes.
+    ///
+    /// `prev` of a change is none where the version before is compacted, and may be none otherwise
+    /// unless `with_prev` is set. Empty means that nothing happened: `from` is in the future.
+    pub fn events(
+        &self,
+        from: Revision,
+        to: Revision,
+        limit: usize,
+        with_prev: bool,
+        history: &dyn History,
+    ) -> Result<Result<Vec<Arc<Event>>, Error>, HistoryError> {
+        self.keyspace
+            .store
+            .events(from, to, limit, with_prev, history)
+    }
+
+    /// The revision of the last command that changed a key; 1 if there was none.
+    pub fn revision(&self) -> Revision {
+        self.keyspace.store.revision()
+    }
+
+    /// The revision of the last compaction, the oldest readable one; −1 if there was none.
+    pub fn compacted(&self) -> Revision {
+        self.keyspace.store.compacted()
+    }
+
+    /// How many keys exist.
+    pub fn key_count(&self) -> usize {
+        self.keyspace.store.key_count()
+    }
+
+    /// About how much memory recent history takes, as [`State::evict`] measures it.
+    pub fn recent_bytes(&self) -> usize {
+        self.keyspace.store.recent_bytes()
+    }
+
+    /// A lease, if it exists.
+    pub fn lease(&self, id: LeaseId) -> Option<&Lease> {
+        self.keyspace.leases.get(id)
+    }
+
+    /// All leases, by id.
+    pub fn leases(&self) -> impl ExactSizeIterator<Item = (LeaseId, &Lease)> {
+        self.keyspace.leases.iter()
+    }
+
+    /// The alarms that are raised.
+    pub fn alarms(&self) -> impl ExactSizeIterator<Item = (MemberId, AlarmKind)> {
+        self.alarms.iter().copied()
+    }
+
+    /// What members have published of themselves.
+    pub fn members(&self) -> impl ExactSizeIterator<Item = (MemberId, &MemberInfo)> {
+        self.members.iter().map(|(id, info)| (*id, info))
+    }
+
+    /// Asserts every invariant. Slow: for tests.
+    pub fn check(&self) {
+        let Keyspace { store, leases } = &self.keyspace;
+        store.check();
+        leases.check(
+            store
+                .iter()
+                .filter(|version| !version.lease().is_none())
+                .map(|version| (version.key(), version.lease())),
+        );
+    }
+
+    /// Whether the alarms allow a command.
+    fn permits(&self, command: &Command) -> Result<(), Error> {
+        let (needs_space, is_change) = match command {
+            Command::Put(_) | Command::LeaseGrant { .. } => (true, true),
+            Command::Txn(txn) => (txn.has_put(), true),
+            Command::DeleteRange(_) | Command::Compact { .. } | Command::LeaseRevoke { .. } => {
+                (false, true)
+            }
+            Command::Alarm(_) | Command::PublishMember { .. } => (false, false),
+        };
+        let is_raised = |kind| self.alarms.iter().any(|(_, raised)| *raised == kind);
+        if is_change && is_raised(AlarmKind::Corrupt) {
+            return Err(Error::Corrupt);
+        }
+        if needs_space && is_raised(AlarmKind::NoSpace) {
+            return Err(Error::NoSpace);
+        }
+        Ok(())
+    }
+
+    fn run(
+        &mut self,
+        command: &Command,
+        history: &dyn History,
+        changes: &mut Changes,
+    ) -> Result<Result<Answer, Error>, HistoryError> {
+        let keyspace = &mut self.keyspace;
+        Ok(match command {
+            Command::Put(put) => keyspace
+                .check_put(put)
+                .map(|()| Answer::Put(keyspace.put(&mut Write::new(changes), put))),
+            Command::DeleteRange(delete) => {
+                let answer = keyspace.delete(&mut Write::new(changes), delete);
+                Ok(Answer::DeleteRange(answer))
+            }
+            Command::Txn(txn) => {
+                let branch = txn::resolve(txn, &keyspace.store);
+                match txn::check(&branch, keyspace) {
+                    Ok(()) => {
+                        let mut write = Write::new(changes);
+                        Ok(Answer::Txn(txn::run(
+                            &branch, keyspace, &mut write, history,
+                        )?))
+                    }
+                    Err(error) => Err(error),
+                }
+            }
+            Command::Compact { revision } => keyspace.store.compact(*revision).map(|()| {
+                changes.compacted = Some(*revision);
+                Answer::Done
+            }),
+            Command::LeaseGrant { id, ttl } => keyspace.grant(*id, *ttl, changes),
+            Command::LeaseRevoke { id } => keyspace.revoke(*id, changes),
+            Command::Alarm(change) => Ok(Answer::Alarms(self.alarm(change, changes))),
+            Command::PublishMember {
+                id,
+                name,
+                client_urls,
+            } => {
+                let info = MemberInfo {
+                    name: name.clone(),
+                    client_urls: client_urls.clone(),
+                };
+                self.members.insert(*id, info);
+                changes.members = true;
+                Ok(Answer::Done)
+            }
+        })
+    }
+
+    /// Raises or clears alarms; returns those raised (even if they were already) or cleared.
+    fn alarm(&mut self, change: &AlarmChange, changes: &mut Changes) -> Vec<(MemberId, AlarmKind)> {
+        if change.activate {
+            let alarm = (change.member, change.kind);
+            changes.alarms |= self.alarms.insert(alarm);
+            return vec![alarm];
+        }
+        let is_meant = |(member, kind): &(MemberId, AlarmKind)| {
+            *kind == change.kind
+                && (change.member == MemberId::default() || *member == change.member)
+        };
+        let cleared: Vec<_> = self.alarms.extract_if(.., is_meant).collect();
+        changes.alarms |= !cleared.is_empty();
+        cleared
+    }
+
+    pub(crate) fn restore_alarm(&mut self, member: MemberId, kind: AlarmKind) {
+        self.alarms.insert((member, kind));
+    }
+
+    pub(crate) fn restore_member(&mut self, id: MemberId, info: MemberInfo) {
+        self.members.insert(id, info);
+    }
+}
+
+/// The keys and the leases that they are attached to, which change together.
+#[derive(Debug)]
+pub(crate) struct Keyspace {
+    pub(crate) store: Store,
+    pub(crate) leases: Leases,
+}
+
+impl Keyspace {
+    /// Whether a put can be done now.
+    pub(crate) fn check_put(&self, put: &Put) -> Result<(), Error> {
+        if (put.ignore_value || put.ignore_lease) && self.store.get(&put.key).is_none() {
+            return Err(Error::KeyNotFound);
+        }
+        if !put.lease.is_none() && !self.leases.contains(put.lease) {
+            return Err(Error::LeaseNotFound);
+        }
+        Ok(())
+    }
+
+    /// Does a put that [`Keyspace::check_put`] has passed.
+    pub(crate) fn put(&mut self, write: &mut Write<'_>, put: &Put) -> PutAnswer {
+        // A transaction is checked before it begins, and may then have deleted the key itself;
+        // what is to be kept is then empty.
+        let kept = if put.ignore_value || put.ignore_lease {
+            self.store.get(&put.key)
+        } else {
+            None
+        };
+        let kept = kept.cloned();
+        let value = match &kept {
+            Some(version) if put.ignore_value => version.value(),
+            _ => &put.value,
+        };
+        let lease = match &kept {
+            Some(version) if put.ignore_lease => version.lease(),
+            _ => put.lease,
+        };
+        let old = self.store.put(write, &put.key, value, lease);
+        let lease_before = old.as_ref().map_or(LeaseId::NONE, Version::lease);
+        self.leases.moved(&put.key, lease_before, lease);
+        PutAnswer {
+            prev: old.filter(|_| put.prev_kv).map(|old| old.to_kv()),
+        }
+    }
+
+    /// Deletes the keys of a range.
+    pub(crate) fn delete(&mut self, write: &mut Write<'_>, delete: &DeleteRange) -> DeleteAnswer {
+        let versions: Vec<Version> = self.store.current(&delete.range).cloned().collect();
+        for version in &versions {
+            self.delete_key(write, version.key());
+        }
+        let prev = if delete.prev_kv {
+            versions.iter().map(Version::to_kv).collect()
+        } else {
+            Vec::new()
+        };
+        DeleteAnswer {
+            deleted: versions.len(),
+            prev,
+        }
+    }
+
+    fn delete_key(&mut self, write: &mut Write<'_>, key: &[u8]) {
+        let old = self.store.delete(write, key);
+        let old = old.expect("only keys that were found are deleted");
+        self.leases.moved(key, old.lease(), LeaseId::NONE);
+    }
+
+    fn grant(&mut self, id: LeaseId, ttl: i64, changes: &mut Changes) -> Result<Answer, Error> {
+        if id.is_none() {
+            return Err(Error::LeaseNotFound);
+        }
+        if self.leases.contains(id) {
+            return Err(Error::LeaseExists);
+        }
+        self.leases.grant(id, ttl);
+        changes.leases.push((id, Some(ttl)));
+        Ok(Answer::LeaseGrant { id, ttl })
+    }
+
+    /// Ends a lease and deletes its keys, in key order, at one revision.
+    fn revoke(&mut self, id: LeaseId, changes: &mut Changes) -> Result<Answer, Error> {
+        let lease = self.leases.revoke(id).ok_or(Error::LeaseNotFound)?;
+        changes.leases.push((id, None));
+        let mut write = Write::new(changes);
+        for key in lease.keys() {
+            self.delete_key(&mut write, key);
+        }
+        Ok(Answer::Done)
+    }
 }

@@ -1,0 +1,280 @@
+//! Every version of every key, readable at any revision that is not compacted.
+//!
+//! Memory holds the newest version of each key ([`keys`]), the keys whose newest change is a
+//! deletion ([`tombstones`]) and the changes of recent revisions ([`recent`]); older versions are
+//! read through [`crate::History`]. The store knows nothing about leases, watchers, disks or Raft.
+//!
+//! Invariants
+//! - a key is in `keys` or in `tombstones`, never in both;
+//! - no version or tombstone is newer than `revision`, which grows by one a command;
+//! - `compacted` never exceeds `revision`; nothing below it is answered.
+
+mod compact;
+mod keys;
+mod range;
+mod recent;
+mod replay;
+mod tombstones;
+mod version;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::{Changes, Event, EventKind, KeyRange, KeyValue, LeaseId, Revision, Written};
+pub(crate) use keys::Keys;
+pub(crate) use recent::Recent;
+pub(crate) use tombstones::Tombstones;
+pub(crate) use version::{Meta, Version};
+
+/// The revision of the last compaction of a store that never was compacted.
+const NEVER_COMPACTED: Revision = Revision::new(-1);
+
+/// The keys and their history.
+#[derive(Debug)]
+pub(crate) struct Store {
+    revision: Revision,
+    compacted: Revision,
+    keys: Keys,
+    tombstones: Tombstones,
+    recent: Recent,
+}
+
+/// The changes of one command: all at one revision, in order.
+#[derive(Debug)]
+pub(crate) struct Write<'a> {
+    /// The next change's number within the revision.
+    sub: u32,
+    changes: &'a mut Changes,
+}
+
+impl<'a> Write<'a> {
+    /// The command's changes go to `changes`.
+    pub(crate) fn new(changes: &'a mut Changes) -> Self {
+        Self { sub: 0, changes }
+    }
+}
+
+impl Store {
+    pub(crate) fn new() -> Self {
+        Self::from_parts(
+            Revision::FIRST,
+            NEVER_COMPACTED,
+            Keys::default(),
+            Tombstones::default(),
+        )
+    }
+
+    /// A store as storage has it; its history is left there.
+    pub(crate) fn from_parts(
+        revision: Revision,
+        compacted: Revision,
+        keys: Keys,
+        tombstones: Tombstones,
+    ) -> Self {
+        assert!(
+            compacted <= revision,
+            "compaction never exceeds the present"
+        );
+        Self {
+            revision,
+            compacted,
+            keys,
+            tombstones,
+            recent: Recent::new(revision),
+        }
+    }
+
+    /// Gives `key` a value; returns the version before.
+    pub(crate) fn put(
+        &mut self,
+        write: &mut Write<'_>,
+        key: &[u8],
+        value: &[u8],
+        lease: LeaseId,
+    ) -> Option<Version> {
+        assert!(!key.is_empty(), "a key is never empty");
+        let (revision, sub) = self.next_change(write);
+        let (create_revision, puts) = self.keys.get(key).map_or((revision, 0), |old| {
+            (old.create_revision(), old.number_of_puts())
+        });
+        let meta = Meta {
+            create_revision,
+            mod_revision: revision,
+            version: puts + 1,
+            lease,
+            sub,
+        };
+        // The key and the value are copied: what came in is a part of a whole batch's bytes.
+        let version = Version::new(key, value, meta);
+        let kv = version.to_kv();
+        let old = self.keys.insert(version);
+        if old.is_none() {
+            self.tombstones.remove(key);
+        }
+        let prev = if create_revision == revision {
+            None
+        } else {
+            self.prev(key, old.as_ref())
+        };
+        self.record(
+            write,
+            Event {
+                kind: EventKind::Put,
+                kv,
+                prev,
+            },
+            sub,
+            old.as_ref(),
+        );
+        old
+    }
+
+    /// Deletes `key`; returns the version before. Nothing happens if the key does not exist.
+    pub(crate) fn delete(&mut self, write: &mut Write<'_>, key: &[u8]) -> Option<Version> {
+        let old = self.keys.remove(key)?;
+        let (revision, sub) = self.next_change(write);
+        // A copy: the deleted version's block is not kept alive for its key.
+        let key = Bytes::copy_from_slice(key);
+        self.tombstones.insert(key.clone(), revision, sub);
+        let prev = self.prev(&key, Some(&old));
+        let kv = KeyValue {
+            key,
+            mod_revision: revision,
+            ..KeyValue::default()
+        };
+        self.record(
+            write,
+            Event {
+                kind: EventKind::Delete,
+                kv,
+                prev,
+            },
+            sub,
+            Some(&old),
+        );
+        Some(old)
+    }
+
+    /// Gives back memory: recent changes beyond the budget, and tombstones that are compacted.
+    ///
+    /// All changes so far must have been written to storage.
+    pub(crate) fn evict(&mut self, budget_bytes: usize) {
+        self.recent.evict(budget_bytes);
+        self.tombstones.sweep(self.compacted);
+    }
+
+    pub(crate) fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// The revision of the last compaction; −1 if there was none.
+    pub(crate) fn compacted(&self) -> Revision {
+        self.compacted
+    }
+
+    pub(crate) fn key_count(&self) -> usize {
+        self.keys.len()
+    }
+
+    pub(crate) fn recent_bytes(&self) -> usize {
+        self.recent.bytes()
+    }
+
+    pub(crate) fn get(&self, key: &[u8]) -> Option<&Version> {
+        self.keys.get(key)
+    }
+
+    /// The newest versions of the keys in `range`, in key order.
+    pub(crate) fn current<'a>(
+        &'a self,
+        range: &KeyRange,
+    ) -> impl Iterator<Item = &'a Version> + use<'a> {
+        self.keys.range(range)
+    }
+
+    /// Every newest version, in key order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Version> {
+        self.keys.iter()
+    }
+
+    /// Asserts the invariants.
+    pub(crate) fn check(&self) {
+        assert!(
+            self.revision >= Revision::FIRST,
+            "the store begins at revision 1"
+        );
+        assert!(
+            self.compacted <= self.revision,
+            "compaction never exceeds the present"
+        );
+        self.keys.check();
+        for version in self.keys.iter() {
+            assert!(!version.key().is_empty(), "a key is never empty");
+            assert!(version.number_of_puts() >= 1, "the first version is 1");
+            assert!(
+                version.create_revision() > Revision::FIRST,
+                "revision 1 is the empty store"
+            );
+            assert!(
+                version.create_revision() <= version.mod_revision(),
+                "created, then changed"
+            );
+            assert!(
+                version.mod_revision() <= self.revision,
+                "nothing is newer than the store"
+            );
+            assert!(
+                !self.tombstones.contains(version.key()),
+                "a key exists or it does not"
+            );
+            if let Some(last) = self.recent.last(version.key()) {
+                assert_eq!(
+                    last.kv,
+                    version.to_kv(),
+                    "the last change made the newest version"
+                );
+            }
+        }
+        self.tombstones.check(self.revision);
+        self.recent.check(self.revision);
+    }
+
+    /// The revision and number of the next change; the command's first one moves the revision.
+    fn next_change(&mut self, write: &mut Write<'_>) -> (Revision, u32) {
+        if write.sub == 0 {
+            self.revision = self.revision.next();
+        }
+        let sub = write.sub;
+        write.sub += 1;
+        (self.revision, sub)
+    }
+
+    /// The version of `key` at the revision before this one, given the newest version there was.
+    ///
+    /// They differ when this command has changed the key before (a nested transaction may put a key
+    /// that a later one deletes): watchers see the revision as a whole.
+    fn prev(&self, key: &[u8], old: Option<&Version>) -> Option<KeyValue> {
+        match old {
+            Some(old) if old.mod_revision() == self.revision => {
+                self.recent.last(key).and_then(|event| event.prev.clone())
+            }
+            _ => old.map(Version::to_kv),
+        }
+    }
+
+    fn record(&mut self, write: &mut Write<'_>, event: Event, sub: u32, old: Option<&Version>) {
+        assert_eq!(
+            event.kv.mod_revision, self.revision,
+            "a change is made at the present"
+        );
+        let event = Arc::new(event);
+        self.recent.push(event.clone());
+        let previous = old.map(|old| (old.mod_revision(), old.sub()));
+        write.changes.versions.push(Written {
+            event,
+            sub,
+            previous,
+        });
+    }
+}
