@@ -5,9 +5,17 @@
 //! counts have been checked, unknown enum values have been resolved. Only what depends on the state
 //! (leases, revisions, `ignore_value`) is decided in [`crate::State::apply`].
 
+mod batch;
+mod codec;
+mod decode;
+mod encode;
+mod size;
+
 use bytes::Bytes;
 
 use crate::{KeyRange, LeaseId, MemberId, Revision};
+
+pub use batch::{Batch, DecodeError};
 
 /// One replicated request.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -71,8 +71,11 @@ impl Keys {
     }
 }
 
+/// Where a part of an ordered map starts and ends.
+type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
+
 /// The bounds of a range for an ordered map; none if no key can be in it.
-pub(super) fn bounds(range: &KeyRange) -> Option<(Bound<&[u8]>, Bound<&[u8]>)> {
+pub(super) fn bounds(range: &KeyRange) -> Option<Bounds<'_>> {
     let start = range.start.as_ref();
     match &range.end {
         _ if range.is_empty() => None,
