@@ -167,7 +167,7 @@ pub enum CompareTarget {
     Value(Bytes),
     /// `lease`.
     Lease(i64),
-    /// A target this version does not know: the comparison is true, as etcd has it.
+    /// A target this version does not know: counts as equal, as etcd has it.
     Unknown,
 }
 
@@ -186,7 +186,8 @@ pub enum Relation {
     Less,
     /// Not equal.
     NotEqual,
-    /// A relation this version does not know: the comparison is true, as etcd has it.
+    /// A relation this version does not know: the comparison is true, as etcd has it (but for the
+    /// value of a missing key).
     Unknown,
 }
 
@@ -197,7 +198,8 @@ pub struct Range {
     pub range: KeyRange,
     /// At most so many keys; 0 is no limit.
     pub limit: usize,
-    /// The revision to read at; none reads the present.
+    /// The revision to read at; none and 0 read the present. A negative one is compacted, as etcd
+    /// has it within transactions; outside of them the parser takes it for none.
     pub revision: Option<Revision>,
     /// How to sort, and by what.
     pub sort: Sort,
@@ -239,8 +241,9 @@ impl Range {
 /// The order of a read's answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sort {
-    /// Direction. With [`SortOrder::None`] and a target other than the key, the first `limit` keys
-    /// in key order are taken and then sorted ascending by the target, as etcd does.
+    /// Direction. With [`SortOrder::None`], a limit, no filters and a target other than the key, the
+    /// first `limit + 1` keys in key order are sorted ascending by the target, and `limit` of these
+    /// are the answer, as etcd has it.
     pub order: SortOrder,
     /// What to sort by; ties stay in key order.
     pub target: SortTarget,
@@ -285,7 +288,7 @@ pub enum SortTarget {
 pub struct AlarmChange {
     /// Raise, or clear.
     pub activate: bool,
-    /// Whose alarm; 0 with `activate: false` clears those of every member.
+    /// Whose alarm; clearing one that is not raised clears nothing.
     pub member: MemberId,
     /// Which alarm.
     pub kind: AlarmKind,

@@ -23,6 +23,7 @@ use bytes::Bytes;
 
 use crate::{Changes, Event, EventKind, KeyRange, KeyValue, LeaseId, Revision, Written};
 pub(crate) use keys::Keys;
+use recent::Past;
 pub(crate) use recent::Recent;
 pub(crate) use tombstones::Tombstones;
 pub(crate) use version::{Meta, Version};
@@ -257,7 +258,11 @@ impl Store {
     fn prev(&self, key: &[u8], old: Option<&Version>) -> Option<KeyValue> {
         match old {
             Some(old) if old.mod_revision() == self.revision => {
-                self.recent.last(key).and_then(|event| event.prev.clone())
+                match self.recent.past(key, self.revision.prev()) {
+                    Past::Version(kv) => Some(kv.clone()),
+                    Past::Missing => None,
+                    Past::Unknown => unreachable!("this revision's changes are not evicted"),
+                }
             }
             _ => old.map(Version::to_kv),
         }

@@ -252,7 +252,8 @@ impl State {
         let keyspace = &mut self.keyspace;
         Ok(match command {
             Command::Put(put) => keyspace
-                .check_put(put)
+                .check_lease(put)
+                .and_then(|()| keyspace.check_kept(put))
                 .map(|()| Answer::Put(keyspace.put(&mut Write::new(changes), put))),
             Command::DeleteRange(delete) => {
                 let answer = keyspace.delete(&mut Write::new(changes), delete);
@@ -295,18 +296,14 @@ impl State {
 
     /// Raises or clears alarms; returns those raised (even if they were already) or cleared.
     fn alarm(&mut self, change: &AlarmChange, changes: &mut Changes) -> Vec<(MemberId, AlarmKind)> {
+        let alarm = (change.member, change.kind);
         if change.activate {
-            let alarm = (change.member, change.kind);
             changes.alarms |= self.alarms.insert(alarm);
             return vec![alarm];
         }
-        let is_meant = |(member, kind): &(MemberId, AlarmKind)| {
-            *kind == change.kind
-                && (change.member == MemberId::default() || *member == change.member)
-        };
-        let cleared: Vec<_> = self.alarms.extract_if(.., is_meant).collect();
-        changes.alarms |= !cleared.is_empty();
-        cleared
+        let was_raised = self.alarms.remove(&alarm);
+        changes.alarms |= was_raised;
+        if was_raised { vec![alarm] } else { Vec::new() }
     }
 
     pub(crate) fn restore_alarm(&mut self, member: MemberId, kind: AlarmKind) {
@@ -326,18 +323,23 @@ pub(crate) struct Keyspace {
 }
 
 impl Keyspace {
-    /// Whether a put can be done now.
-    pub(crate) fn check_put(&self, put: &Put) -> Result<(), Error> {
+    /// Whether what a put wants to keep is there.
+    pub(crate) fn check_kept(&self, put: &Put) -> Result<(), Error> {
         if (put.ignore_value || put.ignore_lease) && self.store.get(&put.key).is_none() {
             return Err(Error::KeyNotFound);
         }
+        Ok(())
+    }
+
+    /// Whether the lease of a put is there.
+    pub(crate) fn check_lease(&self, put: &Put) -> Result<(), Error> {
         if !put.lease.is_none() && !self.leases.contains(put.lease) {
             return Err(Error::LeaseNotFound);
         }
         Ok(())
     }
 
-    /// Does a put that [`Keyspace::check_put`] has passed.
+    /// Does a put that has passed both checks.
     pub(crate) fn put(&mut self, write: &mut Write<'_>, put: &Put) -> PutAnswer {
         // A transaction is checked before it begins, and may then have deleted the key itself;
         // what is to be kept is then empty.

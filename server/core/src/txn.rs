@@ -45,13 +45,28 @@ pub(crate) fn resolve<'t>(txn: &'t Txn, store: &Store) -> Branch<'t> {
     Branch { succeeded, steps }
 }
 
-/// Whether everything on the branch can be done.
+/// Whether everything on the branch can be done: first all puts, then all reads, so that of two
+/// reasons to refuse it the same one is given as by etcd.
 pub(crate) fn check(branch: &Branch<'_>, keyspace: &Keyspace) -> Result<(), Error> {
+    check_puts(branch, keyspace)?;
+    check_reads(branch, &keyspace.store)
+}
+
+fn check_puts(branch: &Branch<'_>, keyspace: &Keyspace) -> Result<(), Error> {
     branch.steps.iter().try_for_each(|step| match step {
-        Step::Range(range) => keyspace.store.read_at(range.revision).map(drop),
-        Step::Put(put) => keyspace.check_put(put),
-        Step::DeleteRange(_) => Ok(()),
-        Step::Txn(branch) => check(branch, keyspace),
+        Step::Put(put) => keyspace
+            .check_kept(put)
+            .and_then(|()| keyspace.check_lease(put)),
+        Step::Txn(branch) => check_puts(branch, keyspace),
+        Step::Range(_) | Step::DeleteRange(_) => Ok(()),
+    })
+}
+
+fn check_reads(branch: &Branch<'_>, store: &Store) -> Result<(), Error> {
+    branch.steps.iter().try_for_each(|step| match step {
+        Step::Range(range) => store.read_at(range.revision).map(drop),
+        Step::Txn(branch) => check_reads(branch, store),
+        Step::Put(_) | Step::DeleteRange(_) => Ok(()),
     })
 }
 

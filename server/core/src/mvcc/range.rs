@@ -32,13 +32,15 @@ impl Store {
     pub(crate) fn read_at(&self, revision: Option<Revision>) -> Result<Revision, Error> {
         match revision {
             None => Ok(self.revision),
+            Some(at) if at.get() == 0 => Ok(self.revision),
             Some(at) if at > self.revision => Err(Error::FutureRevision {
                 current: self.revision,
             }),
-            // Also a negative one, which only a transaction can ask for.
-            Some(at) if at < self.compacted || at.get() < 0 => Err(Error::Compacted {
+            Some(at) if at < self.compacted => Err(Error::Compacted {
                 oldest: self.compacted,
             }),
+            // −1 before the first compaction: etcd takes it for the present.
+            Some(at) if at.get() < 0 => Ok(self.revision),
             Some(at) => Ok(at),
         }
     }

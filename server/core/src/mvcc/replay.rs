@@ -1,5 +1,6 @@
 //! The changes of past revisions, for watches that start there.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Store;
@@ -37,7 +38,23 @@ impl Store {
         if is_up_to_floor && to > floor {
             self.recent_events(from.max(floor.next()), to, limit, &mut events);
         }
+        if from == self.compacted {
+            self.drop_superseded(&mut events);
+        }
         Ok(Ok(events))
+    }
+
+    /// Leaves only each key's last change at the compacted revision: storage may have dropped the
+    /// others already, and every member must answer the same.
+    fn drop_superseded(&self, events: &mut Vec<Arc<Event>>) {
+        let end = events.partition_point(|event| event.kv.mod_revision <= self.compacted);
+        let mut seen = BTreeSet::new();
+        let mut is_last: Vec<bool> = events[..end]
+            .iter()
+            .rev()
+            .map(|event| seen.insert(event.kv.key.clone()))
+            .collect();
+        events.retain(|_| is_last.pop().unwrap_or(true));
     }
 
     fn old_events(
