@@ -123,6 +123,8 @@ pub struct Initial {
     pub advertise_peer_urls: Vec<Url>,
     /// All members, in the order in which they were written.
     pub cluster: Vec<InitialMember>,
+    /// Whether `cluster` was written, or is this member alone for want of it.
+    pub is_cluster_given: bool,
     /// Whether the cluster is new or this member joins one.
     pub state: InitialState,
     /// Keeps clusters apart that were started with the same URLs.

@@ -1,6 +1,13 @@
 //! One member of a Gonfalon cluster: Raft, storage, and the etcd v3 API on top of them.
 
 pub mod config;
+pub mod limits;
+mod listen;
 pub mod node;
 pub mod raft;
+pub mod server;
+pub mod storage;
 pub mod store;
+pub mod tasks;
+
+pub use server::{Server, ServerError};

@@ -6,12 +6,43 @@
 //! calls talk to whoever keeps the leases' clock, the leader. None of them cares which member this
 //! is: what a follower cannot do itself it asks of the leader.
 
+mod apply;
+mod compact;
+mod expire;
+mod identity;
+mod network;
+mod peer_service;
+mod peers;
+mod pending;
+mod propose;
+mod quota;
+mod read;
+mod snapshot;
+mod start;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use gonfalon_core::command::Command;
 use gonfalon_core::{LeaseId, MemberId, Reply};
+use openraft::async_runtime::watch::WatchReceiver;
 
+use self::apply::Applier;
+use self::expire::{LeaseClock, Renewal};
+use self::peers::SharedPeers;
+use self::propose::Proposer;
+use self::read::ReadIndex;
+use crate::raft::TypeConfig;
 use crate::store::Store;
+
+pub use self::identity::{Identity, IdentityError, cluster_id, is_started, member_id};
+pub use self::peer_service::PeerService;
+pub use self::snapshot::SnapshotDir;
+pub use self::start::{InitialMember, NodeConfig, OpenError};
+
+/// Raft with our types.
+type Raft = openraft::Raft<TypeConfig, Applier>;
 
 /// A handle to this member. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -19,9 +50,26 @@ pub struct Node {
     inner: Arc<Inner>,
 }
 
-#[derive(Debug)]
 struct Inner {
-    store: Store,
+    raft: Raft,
+    identity: Identity,
+    store: Arc<Store>,
+    proposer: Proposer,
+    reads: ReadIndex,
+    leases: Arc<LeaseClock>,
+    peers: SharedPeers,
+    /// Index of the last entry applied here.
+    applied: tokio::sync::watch::Receiver<u64>,
+    /// Whether the cluster knows this member's name and client URLs.
+    published: tokio::sync::watch::Receiver<bool>,
+    election_timeout: Duration,
+    request_timeout: Duration,
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Node").field("identity", &self.identity).finish_non_exhaustive()
+    }
 }
 
 /// Why a node could not do what was asked; the text for clients is in `api/status.rs`.
@@ -114,8 +162,8 @@ impl Node {
     /// # Cancel safety
     ///
     /// Dropped, the command may or may not happen.
-    pub async fn propose(&self, _command: Command) -> Result<Reply, NodeError> {
-        Err(NodeError::Stopped)
+    pub async fn propose(&self, command: Command) -> Result<Reply, NodeError> {
+        self.inner.proposer.propose(command).await
     }
 
     /// Returns when the local state holds everything that any member acknowledged before the call.
@@ -124,7 +172,7 @@ impl Node {
     ///
     /// Safe.
     pub async fn linearize(&self) -> Result<(), NodeError> {
-        Err(NodeError::Stopped)
+        self.inner.reads.linearize().await
     }
 
     /// The local state.
@@ -132,41 +180,194 @@ impl Node {
         &self.inner.store
     }
 
+    /// Who this member is.
+    pub fn identity(&self) -> &Identity {
+        &self.inner.identity
+    }
+
     /// Renews a lease; seconds granted, or none if there is no such lease.
-    pub async fn lease_keep_alive(&self, _id: LeaseId) -> Result<Option<i64>, NodeError> {
-        Err(NodeError::Stopped)
+    pub async fn lease_keep_alive(&self, id: LeaseId) -> Result<Option<i64>, NodeError> {
+        let ask = async |leader: Option<u64>| match leader {
+            None => self.renew_here(id).await,
+            Some(leader) => {
+                let ttls = self.inner.peers.keep_alive(leader, vec![id.get()]).await;
+                let ttls = ttls.map_err(|_| NodeError::LeaderChanged)?;
+                Ok(ttls.into_iter().next().filter(|&ttl| ttl > 0))
+            }
+        };
+        self.of_the_leader(ask).await
     }
 
     /// What is left of a lease, or none if there is no such lease.
-    pub async fn lease_remaining(&self, _id: LeaseId) -> Result<Option<LeaseRemaining>, NodeError> {
-        Err(NodeError::Stopped)
+    pub async fn lease_remaining(&self, id: LeaseId) -> Result<Option<LeaseRemaining>, NodeError> {
+        let ask = async |leader: Option<u64>| match leader {
+            None => self.remaining_here(id),
+            Some(leader) => self
+                .inner
+                .peers
+                .lease_remaining(leader, id)
+                .await
+                .map_err(|_| NodeError::LeaderChanged),
+        };
+        self.of_the_leader(ask).await
+    }
+
+    /// Asks whoever leads (`None`: this member), again while leadership is changing.
+    async fn of_the_leader<T>(
+        &self,
+        ask: impl AsyncFn(Option<u64>) -> Result<T, NodeError>,
+    ) -> Result<T, NodeError> {
+        let give_up = tokio::time::Instant::now() + self.inner.request_timeout;
+        loop {
+            let leader = self.metrics(|metrics| metrics.current_leader);
+            let result = match leader {
+                Some(leader) if leader == self.id() => ask(None).await,
+                Some(leader) => ask(Some(leader)).await,
+                None => Err(NodeError::NoLeader),
+            };
+            let is_passing = matches!(
+                result,
+                Err(NodeError::NoLeader | NodeError::LeaderChanged | NodeError::NotLeader)
+            );
+            if !is_passing || tokio::time::Instant::now() >= give_up {
+                return result;
+            }
+            tokio::time::sleep(crate::limits::READ_INDEX_RETRY).await;
+        }
+    }
+
+    /// Renews a lease if this member leads and a quorum has heard so recently.
+    async fn renew_here(&self, id: LeaseId) -> Result<Option<i64>, NodeError> {
+        if !self.leads_surely() {
+            return Err(NodeError::NotLeader);
+        }
+        match self.inner.leases.renew(id) {
+            Renewal::Renewed(ttl) => Ok(Some(ttl)),
+            Renewal::Missing => Ok(None),
+            Renewal::NotLeading => Err(NodeError::NotLeader),
+            Renewal::Expired => {
+                let gone = self.inner.leases.wait_gone(id);
+                match tokio::time::timeout(self.inner.request_timeout, gone).await {
+                    Ok(()) => Ok(None),
+                    Err(_) => Err(NodeError::Timeout),
+                }
+            }
+        }
+    }
+
+    fn remaining_here(&self, id: LeaseId) -> Result<Option<LeaseRemaining>, NodeError> {
+        self.inner.leases.remaining(id).map_err(|()| NodeError::NotLeader)
+    }
+
+    /// Whether this member leads and has heard from a quorum within an election timeout: nobody
+    /// else can have been elected since.
+    fn leads_surely(&self) -> bool {
+        self.metrics(|metrics| {
+            let alone = metrics.membership_config.voter_ids().count() == 1;
+            let heard = metrics
+                .last_quorum_acked
+                .is_some_and(|at| at.elapsed() < self.inner.election_timeout);
+            metrics.state.is_leader() && (alone || heard)
+        })
     }
 
     /// Hands leadership to `target`; returns when it is the leader.
-    pub async fn move_leader(&self, _target: MemberId) -> Result<(), NodeError> {
-        Err(NodeError::Stopped)
+    pub async fn move_leader(&self, target: MemberId) -> Result<(), NodeError> {
+        let target = target.get();
+        if !self.inner.raft.is_leader() {
+            return Err(NodeError::NotLeader);
+        }
+        let is_voter =
+            self.metrics(|metrics| metrics.membership_config.voter_ids().any(|id| id == target));
+        if !is_voter {
+            return Err(NodeError::BadTransferee);
+        }
+        if target == self.id() {
+            return Ok(());
+        }
+        self.transfer(target).await
+    }
+
+    async fn transfer(&self, target: u64) -> Result<(), NodeError> {
+        let raft = &self.inner.raft;
+        raft.trigger().transfer_leader(target).await.map_err(|_| NodeError::Stopped)?;
+        let moved = raft
+            .wait(Some(self.inner.request_timeout))
+            .metrics(|metrics| metrics.current_leader == Some(target), "leadership moves")
+            .await;
+        moved.map(drop).map_err(|_| NodeError::Timeout)
     }
 
     /// What this member knows of itself and the cluster.
     pub fn status(&self) -> Status {
-        Status {
-            cluster_id: 0,
-            member_id: MemberId::new(0),
-            leader: None,
-            term: 0,
-            committed_index: 0,
-            applied_index: 0,
-            is_learner: false,
-        }
+        let identity = &self.inner.identity;
+        self.metrics(|metrics| Status {
+            cluster_id: identity.cluster_id,
+            member_id: identity.member_id,
+            leader: metrics.current_leader.map(MemberId::new),
+            term: metrics.current_term,
+            committed_index: metrics.local_committed.map_or(0, |id| id.index),
+            applied_index: *self.inner.applied.borrow(),
+            is_learner: metrics.state.is_learner(),
+        })
     }
 
     /// The cluster's term alone; cheaper than [`Node::status`], for response headers.
     pub fn term(&self) -> u64 {
-        0
+        self.metrics(|metrics| metrics.current_term)
     }
 
     /// The cluster's members as this member knows them, in order of their ids.
     pub fn members(&self) -> Vec<Member> {
-        Vec::new()
+        let membership = self.metrics(|metrics| metrics.membership_config.clone());
+        let voters: Vec<u64> = membership.voter_ids().collect();
+        self.store().read(|state, _| {
+            let published: BTreeMap<_, _> = state.members().collect();
+            membership
+                .nodes()
+                .map(|(&id, node)| {
+                    let info = published.get(&MemberId::new(id)).copied().cloned().unwrap_or_default();
+                    Member {
+                        id: MemberId::new(id),
+                        name: info.name,
+                        peer_urls: node.peer_urls.clone(),
+                        client_urls: info.client_urls,
+                        is_learner: !voters.contains(&id),
+                    }
+                })
+                .collect()
+        })
+    }
+
+    /// Waits until the cluster has a leader and knows this member's name and client URLs.
+    pub async fn published(&self) {
+        let mut published = self.inner.published.clone();
+        if published.wait_for(|&is_published| is_published).await.is_err() {
+            // The publisher ended: the node is being closed, and nobody is ready any more.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Callers whose command is on its way.
+    pub fn proposals_pending(&self) -> u64 {
+        self.inner.proposer.waiting()
+    }
+
+    /// Commands that were given up since the start.
+    pub fn proposals_failed_total(&self) -> u64 {
+        self.inner.proposer.failed_total()
+    }
+
+    fn id(&self) -> u64 {
+        self.inner.identity.member_id.get()
+    }
+
+    fn raft(&self) -> &Raft {
+        &self.inner.raft
+    }
+
+    /// Looks at Raft's metrics; `look` must be short, Raft waits for it.
+    fn metrics<T>(&self, look: impl FnOnce(&openraft::RaftMetrics<TypeConfig>) -> T) -> T {
+        look(&self.inner.raft.metrics().borrow_watched())
     }
 }

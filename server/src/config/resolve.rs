@@ -124,7 +124,8 @@ impl Options {
                 .map(|listen| reachable(&listen.url))
                 .collect()
         };
-        let cluster = if self.is_given(&table::INITIAL_CLUSTER) {
+        let is_cluster_given = self.is_given(&table::INITIAL_CLUSTER);
+        let cluster = if is_cluster_given {
             self.parse(&table::INITIAL_CLUSTER, url::parse_cluster)?
         } else {
             let mut peer_urls = advertise_peer_urls.clone();
@@ -142,6 +143,7 @@ impl Options {
         Ok(Initial {
             advertise_peer_urls,
             cluster,
+            is_cluster_given,
             state,
             token,
         })

@@ -1,0 +1,236 @@
+//! openraft's network on top of [`Peers`].
+
+use std::time::Duration;
+
+use futures::{Stream, StreamExt};
+use gonfalon_proto::peer as pb;
+use openraft::alias::{SnapshotOf, VoteOf};
+use openraft::base::{BoxFuture, BoxStream};
+use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::network::{
+    Backoff, NetBackoff, NetSnapshot, NetStreamAppend, NetTransferLeader, NetVote, RPCOption,
+    RaftNetworkFactory,
+};
+use openraft::raft::{
+    AppendEntriesRequest, SnapshotResponse, StreamAppendError, StreamAppendResult,
+    TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
+};
+use openraft::{OptionalSend, raft::TransferLeaderError};
+use tonic::Status;
+
+use super::peers::{Client, PeerError, SharedPeers, is_unsent};
+use super::snapshot::{SnapshotDir, chunks};
+use crate::raft::{
+    PeerNode, TypeConfig, entry_to_pb, log_id_from_pb, log_id_to_pb, stored_membership_to_pb,
+    vote_from_pb, vote_to_pb,
+};
+
+/// Makes a [`PeerNetwork`] for each member.
+#[derive(Debug, Clone)]
+pub(super) struct Network {
+    peers: SharedPeers,
+}
+
+impl Network {
+    pub(super) fn new(peers: SharedPeers) -> Self {
+        Self { peers }
+    }
+}
+
+impl RaftNetworkFactory<TypeConfig> for Network {
+    type Network = PeerNetwork;
+
+    async fn new_client(&mut self, target: u64, node: &PeerNode) -> PeerNetwork {
+        PeerNetwork { target, node: node.clone(), peers: self.peers.clone() }
+    }
+}
+
+/// What Raft says to one member.
+#[derive(Debug)]
+pub(super) struct PeerNetwork {
+    target: u64,
+    node: PeerNode,
+    peers: SharedPeers,
+}
+
+impl PeerNetwork {
+    fn client(&self) -> Result<Client, RPCError<TypeConfig>> {
+        self.peers.raft_client(self.target, &self.node.peer_urls).map_err(unknown)
+    }
+}
+
+fn unknown(error: PeerError) -> RPCError<TypeConfig> {
+    RPCError::Unreachable(Unreachable::from_string(error))
+}
+
+/// A member that cannot be reached is left alone for a while; any other failure is tried again.
+fn failed(status: Status) -> RPCError<TypeConfig> {
+    if is_unsent(&status) {
+        RPCError::Unreachable(Unreachable::from_string(status))
+    } else {
+        RPCError::Network(NetworkError::from_string(status))
+    }
+}
+
+fn missing(what: &str) -> RPCError<TypeConfig> {
+    RPCError::Network(NetworkError::from_string(format!("the answer has no {what}")))
+}
+
+fn request<T>(message: T, timeout: Duration) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    request.set_timeout(timeout);
+    request
+}
+
+pub(super) fn append_to_pb(request: &AppendEntriesRequest<TypeConfig>) -> pb::AppendRequest {
+    pb::AppendRequest {
+        vote: Some(vote_to_pb(&request.vote)),
+        prev_log_id: request.prev_log_id.map(log_id_to_pb),
+        entries: request.entries.iter().map(entry_to_pb).collect(),
+        leader_commit: request.leader_commit.map(log_id_to_pb),
+    }
+}
+
+fn append_from_pb(
+    response: pb::AppendResponse,
+) -> Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>> {
+    Ok(match response.result.ok_or_else(|| missing("result"))? {
+        pb::append_response::Result::Matched(matched) => Ok(matched.log_id.map(log_id_from_pb)),
+        pb::append_response::Result::Conflict(id) => {
+            Err(StreamAppendError::Conflict(log_id_from_pb(id)))
+        }
+        pb::append_response::Result::HigherVote(vote) => {
+            Err(StreamAppendError::HigherVote(vote_from_pb(vote)))
+        }
+    })
+}
+
+fn vote_request_to_pb(request: &VoteRequest<TypeConfig>) -> pb::VoteRequest {
+    pb::VoteRequest {
+        vote: Some(vote_to_pb(&request.vote)),
+        last_log_id: request.last_log_id.map(log_id_to_pb),
+        leadership_transfer: request.leadership_transfer,
+    }
+}
+
+fn vote_response(
+    response: pb::VoteResponse,
+) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+    let vote = vote_from_pb(response.vote.ok_or_else(|| missing("vote"))?);
+    Ok(VoteResponse::new(vote, response.last_log_id.map(log_id_from_pb), response.granted))
+}
+
+impl NetBackoff<TypeConfig> for PeerNetwork {
+    fn backoff(&self) -> Option<Backoff> {
+        None
+    }
+}
+
+impl NetStreamAppend<TypeConfig> for PeerNetwork {
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        _option: RPCOption,
+    ) -> BoxFuture<
+        's,
+        Result<
+            BoxStream<'s, Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>>,
+            RPCError<TypeConfig>,
+        >,
+    >
+    where
+        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
+    {
+        Box::pin(async move {
+            let mut client = self.client()?;
+            let requests = input.map(|request| append_to_pb(&request));
+            let responses = client.append(requests).await.map_err(failed)?.into_inner();
+            let results =
+                responses.map(|response| response.map_err(failed).and_then(append_from_pb));
+            let results: BoxStream<'s, _> = Box::pin(results);
+            Ok(results)
+        })
+    }
+}
+
+impl NetVote<TypeConfig> for PeerNetwork {
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+        let request = request(vote_request_to_pb(&rpc), option.soft_ttl());
+        vote_response(self.client()?.vote(request).await.map_err(failed)?.into_inner())
+    }
+
+    async fn pre_vote(
+        &mut self,
+        rpc: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+        let request = request(vote_request_to_pb(&rpc), option.soft_ttl());
+        vote_response(self.client()?.pre_vote(request).await.map_err(failed)?.into_inner())
+    }
+}
+
+impl NetSnapshot<TypeConfig> for PeerNetwork {
+    type SnapshotData = SnapshotDir;
+
+    async fn full_snapshot(
+        &mut self,
+        vote: VoteOf<TypeConfig>,
+        snapshot: SnapshotOf<TypeConfig, SnapshotDir>,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        _option: RPCOption,
+    ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        let mut client =
+            self.peers.bulk_client(self.target, &self.node.peer_urls).map_err(unknown)?;
+        let header = pb::SnapshotHeader {
+            vote: Some(vote_to_pb(&vote)),
+            last_log_id: snapshot.meta.last_log_id.map(log_id_to_pb),
+            membership: Some(stored_membership_to_pb(&snapshot.meta.last_membership)),
+        };
+        let sending = client.install_snapshot(chunks(header, snapshot.snapshot));
+        tokio::select! {
+            biased;
+            closed = cancel => Err(StreamingError::Closed(closed)),
+            response = sending => {
+                let response = response.map_err(failed)?.into_inner();
+                let vote = response.vote.ok_or_else(|| missing("vote"))?;
+                Ok(SnapshotResponse::new(vote_from_pb(vote)))
+            }
+        }
+    }
+}
+
+impl NetTransferLeader<TypeConfig> for PeerNetwork {
+    async fn transfer_leader(
+        &mut self,
+        req: TransferLeaderRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<TypeConfig>, RPCError<TypeConfig>> {
+        let message = pb::TransferLeaderRequest {
+            from: Some(vote_to_pb(req.from_leader())),
+            to: *req.to_node_id(),
+            last_log_id: req.last_log_id().copied().map(log_id_to_pb),
+        };
+        let request = request(message, option.soft_ttl());
+        let response =
+            self.client()?.transfer_leader(request).await.map_err(failed)?.into_inner();
+        Ok(match response.result.ok_or_else(|| missing("result"))? {
+            pb::transfer_leader_response::Result::Accepted(_) => Ok(()),
+            pb::transfer_leader_response::Result::VoteChanged(actual) => {
+                Err(TransferLeaderError::VoteChanged {
+                    expected: *req.from_leader(),
+                    actual: vote_from_pb(actual),
+                })
+            }
+            pb::transfer_leader_response::Result::NotFlushed(flushed) => {
+                Err(TransferLeaderError::LogNotFlushed {
+                    expected: req.last_log_id().copied(),
+                    actual: flushed.log_id.map(log_id_from_pb),
+                })
+            }
+        })
+    }
+}

@@ -1,0 +1,268 @@
+//! The receiving half of what members say to each other.
+
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use futures::{Stream, StreamExt};
+use gonfalon_core::LeaseId;
+use gonfalon_proto::peer::{self as pb, peer_server::Peer};
+use openraft::alias::{SnapshotMetaOf, SnapshotOf};
+use openraft::raft::{
+    AppendEntriesRequest, StreamAppendError, TransferLeaderError, TransferLeaderRequest,
+    VoteRequest,
+};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::peers::{CLUSTER_ID, DISCARDED, ForwardError, NOT_PROPOSED, TO};
+use super::propose::classify_write;
+use super::read::own_index;
+use super::snapshot::Receiver;
+use super::{Node, NodeError};
+use crate::raft::{
+    DecodeError, Payload, TypeConfig, entry_from_pb, log_id_from_pb, log_id_to_pb,
+    stored_membership_from_pb, vote_from_pb, vote_to_pb,
+};
+
+/// Answers the other members.
+#[derive(Debug)]
+pub struct PeerService {
+    node: Node,
+    /// Where snapshots are received, one directory each.
+    incoming: PathBuf,
+    received: AtomicU64,
+}
+
+impl PeerService {
+    /// Answers for `node`; snapshots are received below `incoming`.
+    pub fn new(node: Node, incoming: PathBuf) -> Self {
+        Self { node, incoming, received: AtomicU64::new(0) }
+    }
+
+    /// Refuses calls that are meant for another cluster or another member.
+    fn check<T>(&self, request: &Request<T>) -> Result<(), Status> {
+        let identity = self.node.identity();
+        for (name, own) in [(CLUSTER_ID, identity.cluster_id), (TO, identity.member_id.get())] {
+            let meant = request.metadata().get(name).and_then(|value| value.to_str().ok());
+            if meant.and_then(|id| u64::from_str_radix(id, 16).ok()) != Some(own) {
+                return Err(Status::permission_denied(format!(
+                    "this is {name} {own:x}; the call is for {}",
+                    meant.unwrap_or("nobody")
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn bad(what: &str) -> Status {
+    Status::invalid_argument(format!("{what} is missing"))
+}
+
+fn undecodable(error: DecodeError) -> Status {
+    Status::invalid_argument(error.to_string())
+}
+
+fn stopped(error: impl std::fmt::Display) -> Status {
+    Status::unavailable(error.to_string())
+}
+
+fn vote_request(request: pb::VoteRequest) -> Result<VoteRequest<TypeConfig>, Status> {
+    let vote = vote_from_pb(request.vote.ok_or_else(|| bad("vote"))?);
+    let mut vote = VoteRequest::new(vote, request.last_log_id.map(log_id_from_pb));
+    vote.leadership_transfer = request.leadership_transfer;
+    Ok(vote)
+}
+
+fn vote_response(response: &openraft::raft::VoteResponse<TypeConfig>) -> pb::VoteResponse {
+    pb::VoteResponse {
+        vote: Some(vote_to_pb(&response.vote)),
+        granted: response.vote_granted,
+        last_log_id: response.last_log_id.map(log_id_to_pb),
+    }
+}
+
+fn append_request(
+    request: pb::AppendRequest,
+) -> Result<AppendEntriesRequest<TypeConfig>, DecodeError> {
+    let vote = request
+        .vote
+        .ok_or_else(|| DecodeError { what: "append", why: "vote is missing".into() })?;
+    Ok(AppendEntriesRequest {
+        vote: vote_from_pb(vote),
+        prev_log_id: request.prev_log_id.map(log_id_from_pb),
+        entries: request.entries.into_iter().map(entry_from_pb).collect::<Result<_, _>>()?,
+        leader_commit: request.leader_commit.map(log_id_from_pb),
+    })
+}
+
+fn append_response(
+    result: &openraft::raft::StreamAppendResult<TypeConfig>,
+) -> pb::AppendResponse {
+    use pb::append_response::Result as R;
+    let result = match result {
+        Ok(matched) => R::Matched(pb::Matched { log_id: matched.map(log_id_to_pb) }),
+        Err(StreamAppendError::Conflict(id)) => R::Conflict(log_id_to_pb(*id)),
+        Err(StreamAppendError::HigherVote(vote)) => R::HigherVote(vote_to_pb(vote)),
+    };
+    pb::AppendResponse { result: Some(result) }
+}
+
+#[tonic::async_trait]
+impl Peer for PeerService {
+    type AppendStream = Pin<Box<dyn Stream<Item = Result<pb::AppendResponse, Status>> + Send>>;
+
+    async fn vote(
+        &self,
+        request: Request<pb::VoteRequest>,
+    ) -> Result<Response<pb::VoteResponse>, Status> {
+        self.check(&request)?;
+        let request = vote_request(request.into_inner())?;
+        let response = self.node.raft().vote(request).await.map_err(stopped)?;
+        Ok(Response::new(vote_response(&response)))
+    }
+
+    async fn pre_vote(
+        &self,
+        request: Request<pb::VoteRequest>,
+    ) -> Result<Response<pb::VoteResponse>, Status> {
+        self.check(&request)?;
+        let request = vote_request(request.into_inner())?;
+        let response = self.node.raft().pre_vote(request).await.map_err(stopped)?;
+        Ok(Response::new(vote_response(&response)))
+    }
+
+    async fn append(
+        &self,
+        request: Request<Streaming<pb::AppendRequest>>,
+    ) -> Result<Response<Self::AppendStream>, Status> {
+        self.check(&request)?;
+        // A message that cannot be read ends the stream; the leader opens another.
+        let requests = request.into_inner().map_while(|message| {
+            let request = message.ok().map(append_request)?;
+            request.inspect_err(|error| tracing::warn!(%error, "unreadable append request")).ok()
+        });
+        let results = self.node.raft().stream_append(requests.boxed());
+        let responses = results.map(|result| match result {
+            Ok(result) => Ok(append_response(&result)),
+            Err(fatal) => Err(stopped(fatal)),
+        });
+        Ok(Response::new(Box::pin(responses)))
+    }
+
+    async fn transfer_leader(
+        &self,
+        request: Request<pb::TransferLeaderRequest>,
+    ) -> Result<Response<pb::TransferLeaderResponse>, Status> {
+        use pb::transfer_leader_response::Result as R;
+        self.check(&request)?;
+        let request = request.into_inner();
+        let from = vote_from_pb(request.from.ok_or_else(|| bad("from"))?);
+        let last = request.last_log_id.map(log_id_from_pb);
+        let transfer = TransferLeaderRequest::new(from, request.to, last);
+        let result = match self.node.raft().handle_transfer_leader(transfer).await {
+            Ok(Ok(())) => R::Accepted(pb::Blank {}),
+            Ok(Err(TransferLeaderError::VoteChanged { actual, .. })) => {
+                R::VoteChanged(vote_to_pb(&actual))
+            }
+            Ok(Err(TransferLeaderError::LogNotFlushed { actual, .. })) => {
+                R::NotFlushed(pb::Matched { log_id: actual.map(log_id_to_pb) })
+            }
+            Err(fatal) => return Err(stopped(fatal)),
+        };
+        Ok(Response::new(pb::TransferLeaderResponse { result: Some(result) }))
+    }
+
+    async fn install_snapshot(
+        &self,
+        request: Request<Streaming<pb::SnapshotChunk>>,
+    ) -> Result<Response<pb::SnapshotResponse>, Status> {
+        use pb::snapshot_chunk::Part;
+        self.check(&request)?;
+        let mut chunks = request.into_inner();
+        let Some(pb::SnapshotChunk { part: Some(Part::Header(header)) }) = chunks.message().await?
+        else {
+            return Err(bad("header"));
+        };
+        let vote = vote_from_pb(header.vote.ok_or_else(|| bad("vote"))?);
+        let membership = header.membership.ok_or_else(|| bad("membership"))?;
+        let number = self.received.fetch_add(1, Ordering::Relaxed);
+        let dir = self.incoming.join(format!("{:x}-{number}", std::process::id()));
+        let mut receiver = Receiver::create(dir)
+            .await
+            .map_err(|error| Status::internal(format!("receiving a snapshot: {error}")))?;
+        while let Some(chunk) = chunks.message().await? {
+            let Some(Part::File(file)) = chunk.part else { return Err(bad("file")) };
+            receiver.write(file).await?;
+        }
+        let meta = SnapshotMetaOf::<TypeConfig> {
+            last_log_id: header.last_log_id.map(log_id_from_pb),
+            last_membership: stored_membership_from_pb(membership).map_err(undecodable)?,
+        };
+        let snapshot = SnapshotOf::<TypeConfig, _> { meta, snapshot: receiver.finish()? };
+        let installed = self.node.raft().install_full_snapshot(vote, snapshot).await;
+        let response = installed.map_err(stopped)?;
+        Ok(Response::new(pb::SnapshotResponse { vote: Some(vote_to_pb(&response.vote)) }))
+    }
+
+    async fn read_index(
+        &self,
+        request: Request<pb::ReadIndexRequest>,
+    ) -> Result<Response<pb::ReadIndexResponse>, Status> {
+        self.check(&request)?;
+        let read = own_index(self.node.raft()).await;
+        let read = read.map_err(|_| Status::failed_precondition("not leader"))?;
+        Ok(Response::new(pb::ReadIndexResponse { read_log_id: Some(log_id_to_pb(read)) }))
+    }
+
+    async fn propose(
+        &self,
+        request: Request<pb::ProposeRequest>,
+    ) -> Result<Response<pb::ProposeResponse>, Status> {
+        self.check(&request)?;
+        let batch = Payload(request.into_inner().batch);
+        let error = match self.node.raft().client_write(batch).await {
+            Ok(written) => {
+                let log_id = Some(log_id_to_pb(written.log_id));
+                return Ok(Response::new(pb::ProposeResponse { log_id }));
+            }
+            Err(error) => classify_write(error),
+        };
+        Err(match error {
+            Ok(_) | Err(ForwardError::NotProposed) => Status::failed_precondition(NOT_PROPOSED),
+            Err(ForwardError::Discarded) => Status::failed_precondition(DISCARDED),
+            Err(ForwardError::Unknown) => Status::unavailable("stopping"),
+        })
+    }
+
+    async fn lease_keep_alive(
+        &self,
+        request: Request<pb::LeaseKeepAliveRequest>,
+    ) -> Result<Response<pb::LeaseKeepAliveResponse>, Status> {
+        self.check(&request)?;
+        let mut ttls = Vec::new();
+        for id in request.into_inner().ids {
+            let renewed = self.node.renew_here(LeaseId::new(id)).await.map_err(not_leading)?;
+            ttls.push(renewed.unwrap_or(0));
+        }
+        Ok(Response::new(pb::LeaseKeepAliveResponse { ttls }))
+    }
+
+    async fn lease_remaining(
+        &self,
+        request: Request<pb::LeaseRemainingRequest>,
+    ) -> Result<Response<pb::LeaseRemainingResponse>, Status> {
+        self.check(&request)?;
+        let id = LeaseId::new(request.into_inner().id);
+        let found = self.node.remaining_here(id).map_err(not_leading)?;
+        Ok(Response::new(pb::LeaseRemainingResponse {
+            found: found.is_some(),
+            granted_ttl: found.map_or(0, |lease| lease.granted),
+            remaining_ttl: found.map_or(0, |lease| lease.remaining),
+        }))
+    }
+}
+
+fn not_leading(error: NodeError) -> Status {
+    Status::failed_precondition(error.to_string())
+}

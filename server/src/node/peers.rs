@@ -1,0 +1,223 @@
+//! The sending half of what members say to each other: openraft's network, and what a follower
+//! asks of the leader.
+//!
+//! A peer has two connections: one for votes and log entries, which must never queue behind a
+//! snapshot or a burst of forwarded writes, and one for everything else.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use gonfalon_core::LeaseId;
+use gonfalon_proto::peer::{self as pb, peer_client::PeerClient};
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Status};
+
+use super::LeaseRemaining;
+use crate::limits::PEER_MESSAGE_BYTES_MAX;
+use crate::raft::{LogId, log_id_from_pb};
+
+/// Metadata that names the cluster a call is meant for.
+pub(super) const CLUSTER_ID: &str = "gonfalon-cluster-id";
+/// Metadata that names the member a call is meant for.
+pub(super) const TO: &str = "gonfalon-to";
+
+/// Text of the refusals that prove that a forwarded batch was not appended.
+pub(super) const NOT_PROPOSED: &str = "not proposed";
+/// Text of the refusal of a batch that was appended and discarded with its leader.
+pub(super) const DISCARDED: &str = "discarded";
+
+/// What a call to a peer goes through.
+pub(super) type Client = PeerClient<InterceptedService<Channel, Address>>;
+
+/// Adds the cluster and the member that a call is meant for.
+#[derive(Debug, Clone)]
+pub(super) struct Address {
+    cluster_id: MetadataValue<Ascii>,
+    to: MetadataValue<Ascii>,
+}
+
+impl tonic::service::Interceptor for Address {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        request.metadata_mut().insert(CLUSTER_ID, self.cluster_id.clone());
+        request.metadata_mut().insert(TO, self.to.clone());
+        Ok(request)
+    }
+}
+
+/// Connections to the other members.
+#[derive(Debug)]
+pub(crate) struct Peers {
+    cluster_id: u64,
+    timeout: Duration,
+    members: Mutex<BTreeMap<u64, Peer>>,
+}
+
+#[derive(Debug, Clone)]
+struct Peer {
+    urls: Vec<String>,
+    raft: Client,
+    other: Client,
+}
+
+/// Why a batch that was sent to the leader has no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ForwardError {
+    /// It certainly was not appended to a log.
+    NotProposed,
+    /// It was appended, and the leader lost its office before it was committed.
+    Discarded,
+    /// It may still be committed.
+    Unknown,
+}
+
+impl Peers {
+    /// No connections yet; `timeout` bounds each call but streams.
+    pub(super) fn new(cluster_id: u64, timeout: Duration) -> Self {
+        Self { cluster_id, timeout, members: Mutex::default() }
+    }
+
+    /// The connection for votes and log entries of `member`, at `urls`.
+    pub(super) fn raft_client(&self, member: u64, urls: &[String]) -> Result<Client, PeerError> {
+        self.learn(member, urls)?;
+        self.find(member).map(|peer| peer.raft)
+    }
+
+    /// The connection for snapshots of `member`, at `urls`.
+    pub(super) fn bulk_client(&self, member: u64, urls: &[String]) -> Result<Client, PeerError> {
+        self.learn(member, urls)?;
+        self.find(member).map(|peer| peer.other)
+    }
+
+    /// Remembers where `member` is reached; connects when first needed.
+    pub(super) fn learn(&self, member: u64, urls: &[String]) -> Result<(), PeerError> {
+        let mut members = self.members.lock().expect("nothing panics while it holds this lock");
+        if members.get(&member).is_some_and(|peer| peer.urls == urls) {
+            return Ok(());
+        }
+        let url = urls.first().ok_or(PeerError::Unknown(member))?;
+        let bad = |error: tonic::transport::Error| PeerError::BadUrl {
+            url: url.clone(),
+            why: error.to_string(),
+        };
+        let endpoint = Endpoint::from_shared(url.clone())
+            .map_err(bad)?
+            .connect_timeout(self.timeout)
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(Duration::from_secs(5))
+            .keep_alive_timeout(Duration::from_secs(5))
+            .keep_alive_while_idle(true)
+            .initial_stream_window_size(4 * 1024 * 1024)
+            .initial_connection_window_size(16 * 1024 * 1024);
+        let address = Address {
+            cluster_id: ascii(self.cluster_id),
+            to: ascii(member),
+        };
+        let client = || {
+            PeerClient::with_interceptor(endpoint.connect_lazy(), address.clone())
+                .max_decoding_message_size(PEER_MESSAGE_BYTES_MAX)
+                .max_encoding_message_size(PEER_MESSAGE_BYTES_MAX)
+        };
+        let peer = Peer { urls: urls.to_vec(), raft: client(), other: client() };
+        members.insert(member, peer);
+        Ok(())
+    }
+
+    fn find(&self, member: u64) -> Result<Peer, PeerError> {
+        let members = self.members.lock().expect("nothing panics while it holds this lock");
+        members.get(&member).cloned().ok_or(PeerError::Unknown(member))
+    }
+
+    fn other(&self, member: u64) -> Result<Client, Status> {
+        self.find(member).map(|peer| peer.other).map_err(|e| Status::unavailable(e.to_string()))
+    }
+
+    fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        request.set_timeout(self.timeout);
+        request
+    }
+
+    /// Sends a batch to `leader`; returns when it is committed.
+    pub(super) async fn propose(&self, leader: u64, batch: Bytes) -> Result<(), ForwardError> {
+        let mut client = self.other(leader).map_err(|_| ForwardError::NotProposed)?;
+        // No timeout of our own: the caller has one, and ours would not tell him more.
+        match client.propose(pb::ProposeRequest { batch }).await {
+            Ok(_) => Ok(()),
+            Err(status) => Err(match (status.code(), status.message()) {
+                (Code::FailedPrecondition, NOT_PROPOSED) => ForwardError::NotProposed,
+                (Code::FailedPrecondition, DISCARDED) => ForwardError::Discarded,
+                _ if is_unsent(&status) => ForwardError::NotProposed,
+                _ => ForwardError::Unknown,
+            }),
+        }
+    }
+
+    /// Asks `leader` up to where a linearizable read must have applied.
+    pub(super) async fn read_index(&self, leader: u64) -> Result<LogId, Status> {
+        let request = self.request(pb::ReadIndexRequest {});
+        let response = self.other(leader)?.read_index(request).await?.into_inner();
+        let read = response.read_log_id.ok_or_else(|| Status::internal("no read index"))?;
+        Ok(log_id_from_pb(read))
+    }
+
+    /// Asks `leader` to renew leases; seconds granted to each, 0 for one that does not exist.
+    pub(super) async fn keep_alive(
+        &self,
+        leader: u64,
+        ids: Vec<i64>,
+    ) -> Result<Vec<i64>, Status> {
+        let count = ids.len();
+        let request = self.request(pb::LeaseKeepAliveRequest { ids });
+        let ttls = self.other(leader)?.lease_keep_alive(request).await?.into_inner().ttls;
+        if ttls.len() != count {
+            return Err(Status::internal("the leader answered for another number of leases"));
+        }
+        Ok(ttls)
+    }
+
+    /// Asks `leader` what is left of a lease.
+    pub(super) async fn lease_remaining(
+        &self,
+        leader: u64,
+        id: LeaseId,
+    ) -> Result<Option<LeaseRemaining>, Status> {
+        let request = self.request(pb::LeaseRemainingRequest { id: id.get() });
+        let found = self.other(leader)?.lease_remaining(request).await?.into_inner();
+        Ok(found.found.then_some(LeaseRemaining {
+            granted: found.granted_ttl,
+            remaining: found.remaining_ttl,
+        }))
+    }
+}
+
+/// Why there is no connection to a member.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(super) enum PeerError {
+    #[error("no address is known of member {0:x}")]
+    Unknown(u64),
+    #[error("peer URL {url}: {why}")]
+    BadUrl { url: String, why: String },
+}
+
+/// Whether the failure happened before anything could have been sent.
+pub(super) fn is_unsent(status: &Status) -> bool {
+    let mut source = std::error::Error::source(status);
+    while let Some(error) = source {
+        if let Some(error) = error.downcast_ref::<std::io::Error>() {
+            return error.kind() == std::io::ErrorKind::ConnectionRefused;
+        }
+        source = error.source();
+    }
+    false
+}
+
+fn ascii(id: u64) -> MetadataValue<Ascii> {
+    format!("{id:x}").parse().expect("hexadecimal digits are ASCII")
+}
+
+/// The peers, shared by everything that talks to them.
+pub(super) type SharedPeers = Arc<Peers>;

@@ -1,0 +1,299 @@
+//! Joins waiting commands into one log entry, hands it to the leader, and sees to it that every
+//! caller is answered.
+//!
+//! Nothing waits in order to be joined with more: while [`IN_FLIGHT_MAX`] entries are on their way
+//! to disk, whatever arrives meanwhile becomes the next entry. On one node that turns the fsync into
+//! the clock of batching; it is what lets hundreds of writers share one fsync and one entry.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use gonfalon_core::command::{Batch, Command};
+use gonfalon_core::{MemberId, Reply};
+use openraft::errors::{ClientWriteError, ForwardToLeader, RaftError};
+use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::peers::{ForwardError, Peers};
+use super::pending::{Answer, Pending, fail_all};
+use super::{NodeError, Raft};
+use crate::limits::{
+    BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, COMMAND_BYTES_MAX, IN_FLIGHT_MAX, PROPOSAL_RETRY, QUEUE_BYTES_MAX,
+    QUEUE_COMMANDS_MAX,
+};
+use crate::raft::{Payload, TypeConfig};
+
+/// The queue in front of Raft.
+#[derive(Debug)]
+pub(super) struct Proposer {
+    queue: Mutex<Queue>,
+    arrived: Notify,
+    pending: Arc<Pending>,
+    origin: MemberId,
+    /// Starts at a random place: entries of an earlier life of this member are applied again after
+    /// a restart, and must not be taken for answers to this life's callers.
+    next_sequence: AtomicU64,
+    waiting: AtomicU64,
+    failed_total: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    commands: VecDeque<Queued>,
+    bytes: usize,
+    is_closed: bool,
+}
+
+#[derive(Debug)]
+struct Queued {
+    command: Command,
+    answer: Answer,
+    bytes: usize,
+    since: Instant,
+}
+
+impl Proposer {
+    pub(super) fn new(origin: MemberId, pending: Arc<Pending>) -> Self {
+        Self {
+            queue: Mutex::default(),
+            arrived: Notify::new(),
+            pending,
+            origin,
+            next_sequence: AtomicU64::new(rand::random::<u64>() >> 1),
+            waiting: AtomicU64::new(0),
+            failed_total: AtomicU64::new(0),
+        }
+    }
+
+    /// Queues `command` and waits until it is applied here, or given up.
+    pub(super) async fn propose(&self, command: Command) -> Result<Reply, NodeError> {
+        let (answer, answered) = oneshot::channel();
+        self.enqueue(command, answer)?;
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let result = answered.await.unwrap_or(Err(NodeError::Stopped));
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        if result.is_err() {
+            self.failed_total.fetch_add(1, Ordering::Relaxed);
+        }
+        result
+    }
+
+    fn enqueue(&self, command: Command, answer: Answer) -> Result<(), NodeError> {
+        let bytes = command.encoded_len();
+        if bytes > COMMAND_BYTES_MAX {
+            return Err(NodeError::TooLarge);
+        }
+        let mut queue = self.lock();
+        if queue.is_closed {
+            return Err(NodeError::Stopped);
+        }
+        if queue.commands.len() >= QUEUE_COMMANDS_MAX || queue.bytes + bytes > QUEUE_BYTES_MAX {
+            return Err(NodeError::TooManyRequests);
+        }
+        queue.bytes += bytes;
+        queue.commands.push_back(Queued { command, answer, bytes, since: Instant::now() });
+        let was_empty = queue.commands.len() == 1;
+        drop(queue);
+        if was_empty {
+            self.arrived.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Takes the next batch off the queue, without the commands of callers who have gone away.
+    fn next_batch(&self) -> Option<(u64, Bytes)> {
+        let mut commands = Vec::new();
+        let mut answers = Vec::new();
+        {
+            let mut queue = self.lock();
+            let mut bytes = 0;
+            while let Some(first) = queue.commands.front() {
+                let is_full = commands.len() == BATCH_COMMANDS_MAX
+                    || !commands.is_empty() && bytes + first.bytes > BATCH_BYTES_MAX;
+                if is_full {
+                    break;
+                }
+                let Some(queued) = queue.commands.pop_front() else { break };
+                queue.bytes -= queued.bytes;
+                if !queued.answer.is_closed() {
+                    bytes += queued.bytes;
+                    commands.push(queued.command);
+                    answers.push(queued.answer);
+                }
+            }
+        }
+        if commands.is_empty() {
+            return None;
+        }
+        let sequence = self.next_sequence.fetch_add(1, Ordering::Relaxed);
+        let batch = Batch { origin: self.origin, sequence, commands };
+        let mut bytes = Vec::new();
+        batch.encode(&mut bytes);
+        self.pending.insert(sequence, answers);
+        Some((sequence, bytes.into()))
+    }
+
+    /// Tells the callers whose commands have waited longer than `timeout`: in the queue, nothing
+    /// was proposed; behind a proposal, nobody knows.
+    fn give_up_late(&self, timeout: Duration, raft: &Raft) {
+        self.pending.fail_older_than(timeout, &late(raft));
+        let mut unproposed = Vec::new();
+        {
+            let mut queue = self.lock();
+            let now = Instant::now();
+            while queue.commands.front().is_some_and(|q| now.duration_since(q.since) > timeout) {
+                let Some(queued) = queue.commands.pop_front() else { break };
+                queue.bytes -= queued.bytes;
+                unproposed.push(queued.answer);
+            }
+        }
+        fail_all(unproposed.into_iter(), &NodeError::NoLeader);
+    }
+
+    /// Proposes what is queued until `stop`; then answers everybody that is left.
+    pub(super) async fn run(
+        &self,
+        raft: Raft,
+        peers: Arc<Peers>,
+        timeout: Duration,
+        stop: CancellationToken,
+    ) {
+        let mut in_flight = FuturesUnordered::new();
+        let mut sweep = tokio::time::interval(timeout / 16);
+        sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            while in_flight.len() < IN_FLIGHT_MAX {
+                let Some((sequence, bytes)) = self.next_batch() else { break };
+                let submit = self.submit(sequence, bytes, &raft, &peers, timeout);
+                // A leader without a quorum never answers; the sweep has told the callers then.
+                in_flight.push(tokio::time::timeout(timeout, submit));
+            }
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                Some(_) = in_flight.next(), if !in_flight.is_empty() => {}
+                () = self.arrived.notified(), if in_flight.len() < IN_FLIGHT_MAX => {}
+                _ = sweep.tick() => self.give_up_late(timeout, &raft),
+            }
+        }
+        self.close();
+    }
+
+    /// Hands one batch to the leader, wherever it is; tries again as long as it is certain that it
+    /// was not proposed.
+    async fn submit(
+        &self,
+        sequence: u64,
+        bytes: Bytes,
+        raft: &Raft,
+        peers: &Peers,
+        timeout: Duration,
+    ) {
+        let give_up = Instant::now() + timeout;
+        while Instant::now() < give_up {
+            match propose_once(&bytes, raft, peers).await {
+                // The callers are answered by the apply task, or by the sweep.
+                Outcome::Proposed | Outcome::Unknown => return,
+                Outcome::Discarded => {
+                    return self.pending.fail(sequence, &NodeError::LeaderChanged);
+                }
+                Outcome::Stopped => return self.pending.fail(sequence, &NodeError::Stopped),
+                Outcome::NotProposed => tokio::time::sleep(PROPOSAL_RETRY).await,
+            }
+        }
+        self.pending.fail(sequence, &NodeError::NoLeader);
+    }
+
+    fn close(&self) {
+        let mut queue = self.lock();
+        queue.is_closed = true;
+        let left = std::mem::take(&mut queue.commands);
+        drop(queue);
+        fail_all(left.into_iter().map(|queued| queued.answer), &NodeError::Stopped);
+        self.pending.fail_everything(&NodeError::Stopped);
+    }
+
+    /// Callers that wait for an answer now.
+    pub(super) fn waiting(&self) -> u64 {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Proposals that were given up since the start.
+    pub(super) fn failed_total(&self) -> u64 {
+        self.failed_total.load(Ordering::Relaxed)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Queue> {
+        self.queue.lock().expect("nothing panics while it holds this lock")
+    }
+}
+
+/// What is known of a batch after one attempt.
+enum Outcome {
+    /// The leader has committed it.
+    Proposed,
+    /// It was not appended to any log: it may be proposed again.
+    NotProposed,
+    /// It was appended, and the leader lost its office before it was committed.
+    Discarded,
+    /// No answer: it may still be committed.
+    Unknown,
+    /// This member is shutting down.
+    Stopped,
+}
+
+async fn propose_once(bytes: &Bytes, raft: &Raft, peers: &Peers) -> Outcome {
+    let forward = match raft.client_write(Payload(bytes.clone())).await {
+        Ok(_) => return Outcome::Proposed,
+        Err(error) => match classify(error) {
+            Ok(forward) => forward,
+            Err(outcome) => return outcome,
+        },
+    };
+    let Some(leader) = forward.leader_id.filter(|leader| leader != raft.node_id()) else {
+        return Outcome::NotProposed;
+    };
+    match peers.propose(leader, bytes.clone()).await {
+        Ok(()) => Outcome::Proposed,
+        Err(ForwardError::NotProposed) => Outcome::NotProposed,
+        Err(ForwardError::Discarded) => Outcome::Discarded,
+        Err(ForwardError::Unknown) => Outcome::Unknown,
+    }
+}
+
+/// Whether a refusal proves that nothing was appended (then: where the leader may be).
+pub(super) fn classify_write(
+    error: RaftError<TypeConfig, ClientWriteError<TypeConfig>>,
+) -> Result<ForwardToLeader<TypeConfig>, ForwardError> {
+    match classify(error) {
+        Ok(forward) => Ok(forward),
+        Err(Outcome::Discarded) => Err(ForwardError::Discarded),
+        Err(_) => Err(ForwardError::Unknown),
+    }
+}
+
+fn classify(
+    error: RaftError<TypeConfig, ClientWriteError<TypeConfig>>,
+) -> Result<ForwardToLeader<TypeConfig>, Outcome> {
+    match error {
+        RaftError::APIError(ClientWriteError::ForwardToLeader(forward)) => Ok(forward),
+        RaftError::APIError(_) => Err(Outcome::Discarded),
+        RaftError::Fatal(_) => Err(Outcome::Stopped),
+    }
+}
+
+/// What to tell a caller whose time is up.
+fn late(raft: &Raft) -> NodeError {
+    use openraft::async_runtime::watch::WatchReceiver;
+    if raft.metrics().borrow_watched().current_leader.is_some() {
+        NodeError::Timeout
+    } else {
+        NodeError::TimeoutLeaderLost
+    }
+}

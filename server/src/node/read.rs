@@ -1,0 +1,178 @@
+//! One read index for all reads that wait.
+//!
+//! A linearizable read must see everything that was acknowledged before it began. The leader proves
+//! that it still is one by a round of heartbeats; all reads that arrive while a round is under way
+//! share the next one. A follower asks the leader for the index, then waits until it has applied
+//! that far itself, so reads cost the leader one small call a batch, not one a read.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use openraft::ReadPolicy;
+use openraft::errors::{LinearizableReadError, RaftError};
+use tokio::sync::{Notify, oneshot, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::peers::SharedPeers;
+use super::{NodeError, Raft};
+use crate::limits::READ_INDEX_RETRY;
+use crate::raft::{LogId, TypeConfig};
+
+/// The reads that wait for their index.
+#[derive(Debug)]
+pub(super) struct ReadIndex {
+    waiting: Mutex<Waiting>,
+    arrived: Notify,
+    /// Whether this member is the only voter, leads, and has applied its term's first entry. Then
+    /// whatever was acknowledged was applied here before, and a read needs no round at all.
+    is_alone: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    readers: Vec<oneshot::Sender<Result<(), NodeError>>>,
+    is_closed: bool,
+}
+
+impl ReadIndex {
+    pub(super) fn new() -> Self {
+        Self {
+            waiting: Mutex::default(),
+            arrived: Notify::new(),
+            is_alone: AtomicBool::new(false),
+        }
+    }
+
+    /// Says whether the only voter of the cluster is this member, and ready. Must be cleared before
+    /// another voter is proposed.
+    pub(super) fn set_alone(&self, is_alone: bool) {
+        self.is_alone.store(is_alone, Ordering::Release);
+    }
+
+    /// Returns when the local state holds everything acknowledged before the call.
+    pub(super) async fn linearize(&self) -> Result<(), NodeError> {
+        if self.is_alone.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let (sender, receiver) = oneshot::channel();
+        {
+            let mut waiting = self.lock();
+            if waiting.is_closed {
+                return Err(NodeError::Stopped);
+            }
+            waiting.readers.push(sender);
+        }
+        self.arrived.notify_one();
+        receiver.await.unwrap_or(Err(NodeError::Stopped))
+    }
+
+    /// Serves the waiting reads, round by round, until `stop`.
+    pub(super) async fn run(
+        &self,
+        raft: Raft,
+        peers: SharedPeers,
+        applied: watch::Receiver<u64>,
+        timeout: Duration,
+        stop: CancellationToken,
+    ) {
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                () = self.arrived.notified() => {}
+            }
+            let readers = std::mem::take(&mut self.lock().readers);
+            if readers.is_empty() {
+                continue;
+            }
+            let round = round(&raft, &peers, applied.clone(), timeout);
+            let result = tokio::select! {
+                biased;
+                () = stop.cancelled() => Err(NodeError::Stopped),
+                result = round => result,
+            };
+            for reader in readers {
+                // One who has gone away does not want to know.
+                let _ = reader.send(result.clone());
+            }
+        }
+        let mut waiting = self.lock();
+        waiting.is_closed = true;
+        waiting.readers.clear();
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Waiting> {
+        self.waiting.lock().expect("nothing panics while it holds this lock")
+    }
+}
+
+/// Gets an index from the leader and waits until it is applied here.
+async fn round(
+    raft: &Raft,
+    peers: &SharedPeers,
+    mut applied: watch::Receiver<u64>,
+    timeout: Duration,
+) -> Result<(), NodeError> {
+    let give_up = Instant::now() + timeout;
+    let index = loop {
+        let attempt = tokio::time::timeout_at(give_up, leader_index(raft, peers)).await;
+        match attempt {
+            Ok(Ok(read)) => break read.index,
+            Ok(Err(NodeError::Stopped)) => return Err(NodeError::Stopped),
+            Ok(Err(error)) if Instant::now() + READ_INDEX_RETRY >= give_up => return Err(error),
+            Ok(Err(_)) => tokio::time::sleep(READ_INDEX_RETRY).await,
+            Err(_) => return Err(NodeError::Timeout),
+        }
+    };
+    match tokio::time::timeout_at(give_up, applied.wait_for(|&at| at >= index)).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(_)) => Err(NodeError::Stopped),
+        Err(_) => Err(NodeError::TimeoutApply),
+    }
+}
+
+/// The index, from this member if it leads, else from the leader.
+async fn leader_index(raft: &Raft, peers: &SharedPeers) -> Result<LogId, NodeError> {
+    let leader = match own_index(raft).await {
+        Ok(read) => return Ok(read),
+        Err(NotLeading::Elsewhere(leader)) => leader,
+        Err(NotLeading::Error(error)) => return Err(error),
+    };
+    peers.read_index(leader).await.map_err(|_| NodeError::LeaderChanged)
+}
+
+/// Why this member gives no read index.
+pub(super) enum NotLeading {
+    /// Another member leads.
+    Elsewhere(u64),
+    /// Nobody does, or this one cannot prove that it does.
+    Error(NodeError),
+}
+
+/// The read index of this member, if it leads.
+pub(super) async fn own_index(raft: &Raft) -> Result<LogId, NotLeading> {
+    match raft.get_read_log_id(ReadPolicy::ReadIndex).await {
+        Ok((read, _)) => Ok(*read.log_id()),
+        Err(error) => Err(not_leading(error, *raft.node_id())),
+    }
+}
+
+fn not_leading(
+    error: RaftError<TypeConfig, LinearizableReadError<TypeConfig>>,
+    own: u64,
+) -> NotLeading {
+    match error {
+        RaftError::APIError(LinearizableReadError::ForwardToLeader(forward)) => {
+            match forward.leader_id.filter(|&leader| leader != own) {
+                Some(leader) => NotLeading::Elsewhere(leader),
+                None => NotLeading::Error(NodeError::NoLeader),
+            }
+        }
+        RaftError::APIError(LinearizableReadError::QuorumNotEnough(_)) => {
+            NotLeading::Error(NodeError::NoLeader)
+        }
+        RaftError::Fatal(_) => NotLeading::Error(NodeError::Stopped),
+    }
+}

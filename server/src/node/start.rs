@@ -1,0 +1,427 @@
+//! Opening a node: what is read and checked, in which order, and the tasks that then run.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use gonfalon_core::command::Command;
+use gonfalon_core::{LeaseId, MemberId};
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::{Config, ReadPolicy, SnapshotPolicy};
+use tokio::sync::watch;
+
+use super::apply::Applier;
+use super::expire::LeaseClock;
+use super::identity::{DataDir, Identity, IdentityError, cluster_id, member_id};
+use super::network::Network;
+use super::peers::Peers;
+use super::pending::Pending;
+use super::propose::Proposer;
+use super::read::ReadIndex;
+use super::{Inner, Node};
+use crate::config::AutoCompaction;
+use crate::raft::PeerNode;
+use crate::storage::{FailStop, LogStore, StorageError};
+use crate::store::Store;
+use crate::tasks::Tasks;
+
+/// What a node is opened with. Nothing is left open: see `config.rs` for defaults.
+#[derive(Debug, Clone)]
+pub struct NodeConfig {
+    /// Where everything is kept.
+    pub data_dir: PathBuf,
+    /// The member's name.
+    pub name: String,
+    /// Where its peers reach it.
+    pub peer_urls: Vec<String>,
+    /// Where clients reach it.
+    pub client_urls: Vec<String>,
+    /// The cluster's first members, this one among them.
+    pub initial_members: Vec<InitialMember>,
+    /// Distinguishes clusters that have the same members.
+    pub initial_token: String,
+    /// Whether this member takes part in founding the cluster; else it waits to be contacted.
+    pub is_founder: bool,
+    /// Whether to refuse a data directory that `initial_members` does not describe.
+    pub check_identity: bool,
+    /// How often the leader is heard.
+    pub heartbeat_interval: Duration,
+    /// How long a leader may be silent, about: see [`raft_config`].
+    pub election_timeout: Duration,
+    /// Whether candidates ask first.
+    pub pre_vote: bool,
+    /// Log entries between snapshots.
+    pub snapshot_count: u64,
+    /// Log entries kept behind a snapshot for followers that are a little behind.
+    pub snapshot_catchup_entries: u64,
+    /// Which history is compacted without being asked.
+    pub auto_compaction: AutoCompaction,
+    /// Size of the data at which writes are refused, in bytes; `None`: never.
+    pub quota_bytes: Option<u64>,
+}
+
+/// One of the cluster's first members.
+#[derive(Debug, Clone)]
+pub struct InitialMember {
+    /// Its name.
+    pub name: String,
+    /// Where its peers reach it.
+    pub peer_urls: Vec<String>,
+}
+
+/// Why a node could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// What is in it cannot be used.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// Raft refused to start.
+    #[error("starting Raft: {0}")]
+    Raft(String),
+}
+
+/// openraft's settings for etcd's two.
+///
+/// A follower campaigns after a silence of `election_timeout_max` (the leader's lease) plus a random
+/// time between the two. With 0.35 and 0.7 of etcd's election timeout E that is 1.05 to 1.4 E,
+/// where etcd waits 1 to 2 E.
+fn raft_config(config: &NodeConfig, cluster_id: u64) -> Result<Config, OpenError> {
+    let timeout = u64::try_from(config.election_timeout.as_millis()).unwrap_or(u64::MAX);
+    let heartbeat = u64::try_from(config.heartbeat_interval.as_millis()).unwrap_or(u64::MAX);
+    let raft = Config {
+        cluster_name: format!("{cluster_id:x}"),
+        heartbeat_interval: heartbeat,
+        election_timeout_min: timeout * 35 / 100,
+        election_timeout_max: timeout * 70 / 100,
+        install_snapshot_timeout: 600_000,
+        max_payload_entries: 64,
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(config.snapshot_count),
+        replication_lag_threshold: config.snapshot_count + config.snapshot_catchup_entries,
+        max_in_snapshot_log_to_keep: config.snapshot_catchup_entries,
+        enable_pre_vote: Some(config.pre_vote),
+        // The default lets a restarted leader resume in its old term, which gave stale reads and
+        // even two entries with one log id.
+        enable_leader_restore: Some(false),
+        allow_log_reversion: Some(false),
+        ..Config::default()
+    };
+    raft.validate().map_err(|error| OpenError::Raft(error.to_string()))
+}
+
+impl Node {
+    /// Opens the member that `config` describes and starts its tasks.
+    pub async fn open(config: NodeConfig, tasks: &mut Tasks) -> Result<Self, OpenError> {
+        let (dir, identity) = open_dir(&config)?;
+        let fail_stop = FailStop::new();
+        let (log, store) = open_storage(&dir, &fail_stop).await?;
+        let store = Arc::new(store);
+        let request_timeout = Duration::from_secs(5) + 2 * config.election_timeout;
+        let peers = Arc::new(Peers::new(identity.cluster_id, request_timeout));
+        let (applied_sender, applied) =
+            watch::channel(store.applied_state().0.map_or(0, |id| id.index));
+        let pending = Arc::new(Pending::default());
+        let leases = Arc::new(LeaseClock::default());
+        let is_open = Arc::new(AtomicBool::new(false));
+        let applier = Applier {
+            origin: identity.member_id,
+            store: store.clone(),
+            pending: pending.clone(),
+            leases: leases.clone(),
+            applied: applied_sender,
+            is_open: is_open.clone(),
+        };
+        let raft = openraft::Raft::new(
+            identity.member_id.get(),
+            Arc::new(raft_config(&config, identity.cluster_id)?),
+            Network::new(peers.clone()),
+            log,
+            applier,
+        )
+        .await
+        .map_err(|error| OpenError::Raft(error.to_string()))?;
+        is_open.store(true, Ordering::Release);
+        let (publisher, published) = watch::channel(false);
+        let node = Self {
+            inner: Arc::new(Inner {
+                raft,
+                proposer: Proposer::new(identity.member_id, pending),
+                identity,
+                store,
+                reads: ReadIndex::new(),
+                leases,
+                peers,
+                applied,
+                published,
+                election_timeout: config.election_timeout,
+                request_timeout,
+            }),
+        };
+        node.found(&config).await?;
+        node.start(&config, dir, fail_stop, publisher, tasks);
+        Ok(node)
+    }
+
+    /// Writes the first membership, if there is none. Every founder writes the same one, so it does
+    /// not matter who is first.
+    async fn found(&self, config: &NodeConfig) -> Result<(), OpenError> {
+        let raft = self.raft();
+        let refused = |error: String| OpenError::Raft(error);
+        let is_initialized =
+            raft.is_initialized().await.map_err(|error| refused(error.to_string()))?;
+        if is_initialized || !config.is_founder {
+            return Ok(());
+        }
+        let members: BTreeMap<u64, PeerNode> = config
+            .initial_members
+            .iter()
+            .map(|member| {
+                let id = member_id(&member.peer_urls, &config.initial_token);
+                (id.get(), PeerNode { peer_urls: member.peer_urls.clone() })
+            })
+            .collect();
+        raft.initialize(members).await.map_err(|error| refused(error.to_string()))
+    }
+
+    fn start(
+        &self,
+        config: &NodeConfig,
+        dir: DataDir,
+        fail_stop: FailStop,
+        published: watch::Sender<bool>,
+        tasks: &mut Tasks,
+    ) {
+        let stop = tasks.stop_token();
+        let timeout = self.inner.request_timeout;
+
+        let (node, token) = (self.clone(), stop.clone());
+        tasks.spawn("proposer", async move {
+            let inner = &node.inner;
+            inner.proposer.run(inner.raft.clone(), inner.peers.clone(), timeout, token).await;
+            Ok(())
+        });
+
+        let (node, token) = (self.clone(), stop.clone());
+        tasks.spawn("read index", async move {
+            let inner = &node.inner;
+            let (raft, peers, applied) =
+                (inner.raft.clone(), inner.peers.clone(), inner.applied.clone());
+            inner.reads.run(raft, peers, applied, timeout, token).await;
+            Ok(())
+        });
+
+        let (node, token) = (self.clone(), stop.clone());
+        tasks.spawn("leadership", async move {
+            tokio::select! {
+                () = token.cancelled() => Ok(()),
+                ended = node.follow_leadership() => Err(ended),
+            }
+        });
+
+        let (node, token) = (self.clone(), stop.clone());
+        tasks.spawn("lease expiry", async move {
+            let revoke = async |leases| node.revoke_all(leases).await;
+            node.inner.leases.run(revoke, token).await;
+            Ok(())
+        });
+
+        let (node, token, urls) = (self.clone(), stop.clone(), config.client_urls.clone());
+        tasks.spawn("publish", async move {
+            tokio::select! {
+                () = token.cancelled() => {}
+                () = node.publish(urls) => {
+                    published.send_replace(true);
+                    token.cancelled().await;
+                }
+            }
+            Ok(())
+        });
+
+        let (node, token, option) = (self.clone(), stop.clone(), config.auto_compaction);
+        tasks.spawn("automatic compaction", async move {
+            node.compact_automatically(option, token).await;
+            Ok(())
+        });
+
+        let (node, token, quota_bytes) = (self.clone(), stop.clone(), config.quota_bytes);
+        tasks.spawn("quota", async move {
+            node.watch_quota(quota_bytes, token).await;
+            Ok(())
+        });
+
+        // The last to end: it closes what the others use.
+        let node = self.clone();
+        tasks.spawn("raft", async move {
+            let ended = tokio::select! {
+                () = stop.cancelled() => Ok(()),
+                error = fail_stop.raised() => Err(error.to_string()),
+            };
+            node.close().await;
+            drop(dir);
+            ended
+        });
+    }
+
+    /// Keeps the leader's clockwork in step with Raft. Returns (why) only when Raft has ended.
+    async fn follow_leadership(&self) -> String {
+        let mut metrics = self.raft().metrics();
+        let mut led_term = None;
+        loop {
+            let (running, term) = {
+                let now = metrics.borrow_watched();
+                let leads = now.state.is_leader();
+                (now.running_state.clone(), leads.then_some(now.current_term))
+            };
+            if let Err(fatal) = running {
+                return format!("Raft stopped: {fatal}");
+            }
+            if term != led_term {
+                led_term = match term {
+                    Some(term) if self.begin_leading(term).await => Some(term),
+                    Some(_) => None,
+                    None => {
+                        self.stop_leading();
+                        None
+                    }
+                };
+            }
+            if metrics.changed().await.is_err() {
+                return "Raft stopped".into();
+            }
+        }
+    }
+
+    /// Starts the leader's clockwork once the term's first entry is applied.
+    async fn begin_leading(&self, term: u64) -> bool {
+        if self.raft().ensure_linearizable(ReadPolicy::ReadIndex).await.is_err() {
+            return false;
+        }
+        tracing::info!(term, "leading");
+        self.inner.leases.start(
+            || self.store().read(|state, _| state.leases().map(|(id, l)| (id, l.ttl())).collect()),
+            self.inner.election_timeout,
+        );
+        let is_alone = self.metrics(|metrics| {
+            metrics.membership_config.voter_ids().eq([self.id()])
+        });
+        self.inner.reads.set_alone(is_alone);
+        true
+    }
+
+    fn stop_leading(&self) {
+        self.inner.reads.set_alone(false);
+        self.inner.leases.stop();
+    }
+
+    /// Proposes the end of leases whose time is up. One that fails is found again by the next scan.
+    async fn revoke_all(&self, leases: Vec<LeaseId>) {
+        let revocations =
+            leases.into_iter().map(|id| self.propose(Command::LeaseRevoke { id }));
+        for result in futures::future::join_all(revocations).await {
+            if let Err(error) = result {
+                tracing::warn!(%error, "cannot revoke an expired lease; trying again");
+            }
+        }
+    }
+
+    /// Tells the cluster this member's name and where clients reach it, until the cluster knows.
+    async fn publish(&self, client_urls: Vec<String>) {
+        let identity = self.identity();
+        loop {
+            let is_known = self.store().read(|state, _| {
+                let mut members = state.members();
+                members.any(|(id, info)| {
+                    id == identity.member_id
+                        && info.name == identity.name
+                        && info.client_urls == client_urls
+                })
+            });
+            if is_known {
+                return;
+            }
+            let command = Command::PublishMember {
+                id: identity.member_id,
+                name: identity.name.clone(),
+                client_urls: client_urls.clone(),
+            };
+            if let Err(error) = self.propose(command).await {
+                tracing::warn!(%error, "cannot publish this member's client URLs; trying again");
+                tokio::time::sleep(crate::limits::PUBLISH_RETRY).await;
+            }
+        }
+    }
+
+    /// Hands leadership over, stops Raft and brings everything to disk.
+    async fn close(&self) {
+        if let Err(error) = self.raft().shutdown().await {
+            tracing::warn!(%error, "Raft did not stop cleanly");
+        }
+        let store = self.inner.store.clone();
+        match tokio::task::spawn_blocking(move || store.flush()).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "cannot flush; the log has it all"),
+            Err(error) => tracing::error!(%error, "flushing panicked"),
+        }
+    }
+
+    /// Gives leadership to the voter that is furthest, if this member leads others.
+    pub async fn hand_over(&self) {
+        let own = self.id();
+        let next = self.metrics(|metrics| {
+            let replication = metrics.replication.as_ref()?;
+            let voters: Vec<u64> = metrics.membership_config.voter_ids().collect();
+            replication
+                .iter()
+                .filter(|(id, _)| **id != own && voters.contains(id))
+                .max_by_key(|(_, matched)| **matched)
+                .map(|(&id, _)| id)
+        });
+        if let Some(next) = next
+            && let Err(error) = self.transfer(next).await
+        {
+            tracing::warn!(to = %MemberId::new(next), %error, "leadership was not handed over");
+        }
+    }
+}
+
+/// Opens the data directory, and gives it an identity if it is new.
+fn open_dir(config: &NodeConfig) -> Result<(DataDir, Identity), OpenError> {
+    let ids = config.initial_members.iter().map(|m| member_id(&m.peer_urls, &config.initial_token));
+    let wanted = Identity {
+        cluster_id: cluster_id(ids),
+        member_id: member_id(&config.peer_urls, &config.initial_token),
+        name: config.name.clone(),
+    };
+    let dir = DataDir::open(&config.data_dir)?;
+    let identity = match dir.identity()? {
+        Some(found) => {
+            if config.check_identity {
+                dir.check(&found, &wanted)?;
+            }
+            Identity { name: wanted.name, ..found }
+        }
+        None => {
+            dir.write_identity(&wanted)?;
+            wanted
+        }
+    };
+    Ok((dir, identity))
+}
+
+async fn open_storage(
+    dir: &DataDir,
+    fail_stop: &FailStop,
+) -> Result<(LogStore, Store), OpenError> {
+    let (raft, state, fail_stop) = (dir.join("raft"), dir.join("state"), fail_stop.clone());
+    let opened = tokio::task::spawn_blocking(move || {
+        let log = LogStore::open(&raft, fail_stop.clone())?;
+        let store = Store::open(&state, fail_stop)?;
+        Ok::<_, StorageError>((log, store))
+    });
+    Ok(opened.await.map_err(|error| OpenError::Raft(error.to_string()))??)
+}

@@ -1,0 +1,170 @@
+//! A whole server: sockets, the member behind them, and the order in which they come and go.
+//!
+//! Sockets are opened before anything on disk is touched, so that a port in use leaves no trace.
+//! Stopping goes the other way round: leadership is handed over while everything still works, then
+//! the sockets and the tasks end, and last the state is brought to disk.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::Router;
+use gonfalon_proto::peer::peer_server::PeerServer;
+use tokio::net::TcpListener;
+
+use crate::config::{Config, ConfigError, InitialState, Url};
+use crate::limits::PEER_MESSAGE_BYTES_MAX;
+use crate::listen::{self, Limits, ListenError};
+use crate::node::{InitialMember, Node, NodeConfig, OpenError, PeerService};
+use crate::tasks::{TaskError, Tasks};
+
+/// How long connections and tasks get to end before they are cut off.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// How long handing over leadership may take; if it takes longer, the others elect.
+const HAND_OVER_MAX: Duration = Duration::from_secs(2);
+
+/// A running server.
+#[derive(Debug)]
+pub struct Server {
+    node: Node,
+    tasks: Tasks,
+    client_addresses: Vec<SocketAddr>,
+}
+
+/// Why a server could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServerError {
+    /// A socket.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// An option that matters only for a new data directory.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The member.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+}
+
+/// The sockets of one server.
+struct Sockets {
+    client: Vec<(SocketAddr, TcpListener)>,
+    client_http: Vec<(SocketAddr, TcpListener)>,
+    metrics: Vec<(SocketAddr, TcpListener)>,
+    peer: Vec<(SocketAddr, TcpListener)>,
+}
+
+impl Server {
+    /// Opens the sockets and the member; requests are served from here on.
+    pub async fn open(config: Config) -> Result<Self, ServerError> {
+        let sockets = Sockets {
+            client: listen::bind(&config.listen_client, &config)?,
+            client_http: listen::bind(&config.listen_client_http, &config)?,
+            metrics: listen::bind(&config.listen_metrics, &config)?,
+            peer: listen::bind(&config.listen_peer, &config)?,
+        };
+        let client_addresses = sockets.client.iter().map(|(address, _)| *address).collect();
+        if !crate::node::is_started(&config.data_dir) {
+            config.verify_first_boot()?;
+        }
+        let mut tasks = Tasks::new();
+        let node = Node::open(node_config(&config), &mut tasks).await?;
+        serve(sockets, &config, &node, &mut tasks);
+        Ok(Self {
+            node,
+            tasks,
+            client_addresses,
+        })
+    }
+
+    /// Where clients are served; the real ports, if 0 was asked for.
+    pub fn client_addresses(&self) -> &[SocketAddr] {
+        &self.client_addresses
+    }
+
+    /// The member.
+    pub fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// Waits until the cluster has a leader and knows this member.
+    pub async fn ready(&self) {
+        self.node.published().await;
+    }
+
+    /// Serves until `signal`, then stops in order.
+    ///
+    /// # Errors
+    ///
+    /// A task ended that should have gone on: a disk failed, most likely.
+    pub async fn run_until(mut self, signal: impl Future<Output = ()>) -> Result<(), TaskError> {
+        let failed = tokio::select! {
+            () = signal => None,
+            failed = self.tasks.first_failure() => Some(failed),
+        };
+        if failed.is_none() {
+            let handed_over = tokio::time::timeout(HAND_OVER_MAX, self.node.hand_over()).await;
+            if handed_over.is_err() {
+                tracing::warn!("leadership was not handed over in time; the others will elect");
+            }
+        }
+        let stopped = self.tasks.shut_down(GRACE).await;
+        failed.map_or(stopped, Err)
+    }
+}
+
+fn serve(sockets: Sockets, config: &Config, node: &Node, tasks: &mut Tasks) {
+    let limits = Limits::of(config);
+    let peer = PeerServer::new(PeerService::new(
+        node.clone(),
+        config.data_dir.join("incoming"),
+    ))
+    .max_decoding_message_size(PEER_MESSAGE_BYTES_MAX)
+    .max_encoding_message_size(PEER_MESSAGE_BYTES_MAX);
+    let peer = tonic::service::Routes::new(peer).into_axum_router();
+    let client = Router::new();
+    let groups = [
+        ("peer listener", sockets.peer, peer),
+        ("client listener", sockets.client, client.clone()),
+        ("client HTTP listener", sockets.client_http, client.clone()),
+        ("metrics listener", sockets.metrics, client),
+    ];
+    for (name, listeners, router) in groups {
+        for (_, listener) in listeners {
+            let serving =
+                listen::serve(listener, router.clone(), limits.clone(), tasks.stop_token());
+            tasks.spawn(name, serving);
+        }
+    }
+}
+
+fn texts(urls: &[Url]) -> Vec<String> {
+    urls.iter().map(ToString::to_string).collect()
+}
+
+fn node_config(config: &Config) -> NodeConfig {
+    let initial = &config.initial;
+    let member = |member: &crate::config::InitialMember| InitialMember {
+        name: member.name.clone(),
+        peer_urls: texts(&member.peer_urls),
+    };
+    NodeConfig {
+        data_dir: config.data_dir.clone(),
+        name: config.name.clone(),
+        peer_urls: texts(&initial.advertise_peer_urls),
+        client_urls: texts(&config.advertise_client_urls),
+        initial_members: initial.cluster.iter().map(member).collect(),
+        initial_token: initial.token.clone(),
+        is_founder: initial.state == InitialState::New,
+        // As in etcd the `initial-` options are not looked at once there is data, so that they may
+        // go stale; but who names a new cluster means that cluster.
+        check_identity: initial.is_cluster_given && initial.state == InitialState::New,
+        heartbeat_interval: config.heartbeat_interval,
+        election_timeout: config.election_timeout,
+        pre_vote: config.pre_vote,
+        snapshot_count: config.snapshot_count,
+        snapshot_catchup_entries: config.snapshot_catchup_entries,
+        auto_compaction: config.auto_compaction,
+        quota_bytes: config.quota_bytes,
+    }
+}

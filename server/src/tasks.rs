@@ -1,0 +1,125 @@
+//! Owner of every task that outlives a request.
+//!
+//! Stopping is one path, for tests too: tell all tasks, give them `grace`, abort the rest and log
+//! their names. A task that ends before it was told to ends the server: whatever it did is not
+//! being done any more.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::task::{Id, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+/// The long-lived tasks of one server.
+#[derive(Debug, Default)]
+pub struct Tasks {
+    set: JoinSet<Result<(), String>>,
+    names: BTreeMap<Id, &'static str>,
+    stop: CancellationToken,
+}
+
+/// A task ended that should have gone on.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{task}: {why}")]
+pub struct TaskError {
+    /// Its name.
+    pub task: &'static str,
+    /// What it said.
+    pub why: String,
+}
+
+impl Tasks {
+    /// Nothing is running yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Cancelled when tasks are to end.
+    pub fn stop_token(&self) -> CancellationToken {
+        self.stop.clone()
+    }
+
+    /// Starts a task that ends only when told to, or with an error.
+    pub fn spawn(
+        &mut self,
+        name: &'static str,
+        task: impl Future<Output = Result<(), String>> + Send + 'static,
+    ) {
+        let handle = self.set.spawn(task);
+        self.names.insert(handle.id(), name);
+    }
+
+    /// Waits until a task ends early; never returns while all go on.
+    pub async fn first_failure(&mut self) -> TaskError {
+        match self.set.join_next_with_id().await {
+            Some(ended) => self.report(ended).unwrap_or_else(|task| TaskError {
+                task,
+                why: "ended, although it was not told to".into(),
+            }),
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Tells every task to end, and waits up to `grace` before it aborts those that have not.
+    pub async fn shut_down(mut self, grace: Duration) -> Result<(), TaskError> {
+        self.stop.cancel();
+        let mut first = Ok(());
+        let drain = async {
+            while let Some(ended) = self.set.join_next_with_id().await {
+                if let Ok(error) = self.report(ended) {
+                    first = first.clone().and(Err(error));
+                }
+            }
+        };
+        if tokio::time::timeout(grace, drain).await.is_err() {
+            let left: Vec<_> = self.names.values().copied().collect();
+            tracing::warn!(?left, ?grace, "aborting tasks that did not stop");
+        }
+        first
+    }
+
+    /// The error a task ended with, or its name if it ended well. A panic goes on here.
+    fn report(
+        &mut self,
+        ended: Result<(Id, Result<(), String>), tokio::task::JoinError>,
+    ) -> Result<TaskError, &'static str> {
+        match ended {
+            Ok((id, result)) => {
+                let task = self.names.remove(&id).unwrap_or("task");
+                match result {
+                    Ok(()) => Err(task),
+                    Err(why) => Ok(TaskError { task, why }),
+                }
+            }
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(error) => {
+                let task = self.names.remove(&error.id()).unwrap_or("task");
+                Ok(TaskError { task, why: error.to_string() })
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn tasks_end_when_told_and_a_stuck_one_is_aborted() {
+        let mut tasks = Tasks::new();
+        let stop = tasks.stop_token();
+        tasks.spawn("obedient", async move {
+            stop.cancelled().await;
+            Ok(())
+        });
+        tasks.spawn("stuck", std::future::pending());
+        assert!(tasks.shut_down(Duration::from_secs(1)).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_task_that_fails_is_named() {
+        let mut tasks = Tasks::new();
+        tasks.spawn("disk", async { Err("it burns".into()) });
+        assert_eq!(tasks.first_failure().await.to_string(), "disk: it burns");
+    }
+}
