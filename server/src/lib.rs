@@ -3,4 +3,5 @@
 pub mod config;
 pub mod node;
 pub mod raft;
+pub mod storage;
 pub mod store;
