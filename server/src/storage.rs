@@ -82,12 +82,20 @@ pub enum StorageError {
 impl StorageError {
     /// An error of the operating system or of RocksDB, met while doing `op`.
     fn io(dir: &Path, op: &'static str, why: impl ToString) -> Self {
-        Self::Io { dir: dir.to_owned(), op, why: why.to_string() }
+        Self::Io {
+            dir: dir.to_owned(),
+            op,
+            why: why.to_string(),
+        }
     }
 
     /// Bytes of `what` that cannot have been written by us.
     fn corrupt(dir: &Path, what: impl Into<String>, why: impl ToString) -> Self {
-        Self::Corrupt { dir: dir.to_owned(), what: what.into(), why: why.to_string() }
+        Self::Corrupt {
+            dir: dir.to_owned(),
+            what: what.into(),
+            why: why.to_string(),
+        }
     }
 
     /// What RocksDB says when it cannot open a database.
@@ -95,7 +103,9 @@ impl StorageError {
         let text = error.to_string();
         // RocksDB has no code of its own for a lock that is held.
         if text.contains("lock hold by current process") || text.contains("While lock file") {
-            return Self::InUse { dir: dir.to_owned() };
+            return Self::InUse {
+                dir: dir.to_owned(),
+            };
         }
         match error.kind() {
             rocksdb::ErrorKind::Corruption => Self::corrupt(dir, "the database", text),

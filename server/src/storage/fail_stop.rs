@@ -16,7 +16,9 @@ pub struct FailStop {
 impl FailStop {
     /// A flag that nobody has raised.
     pub fn new() -> Self {
-        Self { first: watch::Sender::new(None) }
+        Self {
+            first: watch::Sender::new(None),
+        }
     }
 
     /// Raises the flag; later errors are mostly echoes of the first, which is the one that is kept.

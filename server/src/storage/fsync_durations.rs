@@ -40,7 +40,10 @@ impl FsyncDurations {
 
     /// The counts now. A duration that is being counted at the same time may be missing in part.
     pub fn snapshot(&self) -> FsyncSnapshot {
-        let counts = self.buckets.each_ref().map(|bucket| bucket.load(Ordering::Relaxed));
+        let counts = self
+            .buckets
+            .each_ref()
+            .map(|bucket| bucket.load(Ordering::Relaxed));
         let mut count = 0;
         let cumulative = BOUNDS
             .iter()
@@ -52,7 +55,11 @@ impl FsyncDurations {
             .collect();
         count += counts[BOUNDS.len()];
         let sum = Duration::from_nanos(self.sum_nanos.load(Ordering::Relaxed));
-        FsyncSnapshot { cumulative, count, sum_seconds: sum.as_secs_f64() }
+        FsyncSnapshot {
+            cumulative,
+            count,
+            sum_seconds: sum.as_secs_f64(),
+        }
     }
 }
 
@@ -67,10 +74,26 @@ mod tests {
             durations.observe(Duration::from_millis(millis));
         }
         let snapshot = durations.snapshot();
-        assert_eq!(snapshot.cumulative[0], (0.001, 1), "1 ms is within the first bound");
-        assert_eq!(snapshot.cumulative[1], (0.002, 1), "3 ms is not within 2 ms");
-        assert_eq!(snapshot.cumulative[13], (8.192, 2), "10 s is above every bound");
+        assert_eq!(
+            snapshot.cumulative[0],
+            (0.001, 1),
+            "1 ms is within the first bound"
+        );
+        assert_eq!(
+            snapshot.cumulative[1],
+            (0.002, 1),
+            "3 ms is not within 2 ms"
+        );
+        assert_eq!(
+            snapshot.cumulative[13],
+            (8.192, 2),
+            "10 s is above every bound"
+        );
         assert_eq!(snapshot.count, 3);
-        assert!((snapshot.sum_seconds - 10.004).abs() < 1e-9, "{}", snapshot.sum_seconds);
+        assert!(
+            (snapshot.sum_seconds - 10.004).abs() < 1e-9,
+            "{}",
+            snapshot.sum_seconds
+        );
     }
 }

@@ -76,6 +76,8 @@ struct View {
     vote: Option<Vote>,
     committed: Option<LogId>,
     purged: Option<LogId>,
+    /// Index of the first entry, if there is one.
+    first: u64,
     /// The last entry; the purged one if there is no entry.
     last: Option<LogId>,
     recent: Recent,
@@ -135,7 +137,11 @@ impl LogStore {
             .filter_map(|name| {
                 let family = self.shared.family(name);
                 let property = rocksdb::properties::TOTAL_SST_FILES_SIZE;
-                self.shared.db.property_int_value_cf(family, property).ok().flatten()
+                self.shared
+                    .db
+                    .property_int_value_cf(family, property)
+                    .ok()
+                    .flatten()
             })
             .sum()
     }
@@ -146,7 +152,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, std::io::Error> {
         let view = self.shared.view();
-        Ok(LogState { last_purged_log_id: view.purged, last_log_id: view.last })
+        Ok(LogState {
+            last_purged_log_id: view.purged,
+            last_log_id: view.last,
+        })
     }
 
     async fn get_log_reader(&mut self) -> Self::LogReader {
@@ -162,7 +171,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             |view| view.vote = Some(*vote),
         )?;
         let (sender, receiver) = oneshot::channel();
-        self.shared.sync.push(Waiter { done: Done::Write(sender), _permit: None });
+        self.shared.sync.push(Waiter {
+            done: Done::Write(sender),
+            _permit: None,
+        });
         let gone = |error| StorageError::io(&self.shared.dir, "waiting for the disk", error);
         Ok(receiver.await.map_err(gone)??)
     }
@@ -208,7 +220,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             })
             .collect();
         self.shared.append(entries)?;
-        self.shared.sync.push(Waiter { done: Done::Append(callback), _permit: permit });
+        self.shared.sync.push(Waiter {
+            done: Done::Append(callback),
+            _permit: permit,
+        });
         Ok(())
     }
 
@@ -240,6 +255,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             |view| {
                 view.recent.purge(upto.index);
                 view.purged = Some(upto);
+                view.first = view.first.max(upto.index + 1);
                 view.last = view.last.max(Some(upto));
             },
         )?)
@@ -258,7 +274,11 @@ impl Shared {
             && next != last.index + 1
         {
             let what = format!("an append at {next} behind {last}");
-            return Err(StorageError::corrupt(&self.dir, what, "it would leave a gap"));
+            return Err(StorageError::corrupt(
+                &self.dir,
+                what,
+                "it would leave a gap",
+            ));
         }
         self.write(
             |batch, shared| {
@@ -268,6 +288,9 @@ impl Shared {
                 }
             },
             |view| {
+                if view.last == view.purged {
+                    view.first = next;
+                }
                 view.last = entries.last().map(|(entry, _)| entry.log_id);
                 for (entry, value) in &entries {
                     view.recent.push(entry.clone(), value.len());

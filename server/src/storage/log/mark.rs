@@ -44,7 +44,10 @@ impl Mark {
         for (slot, at) in slots.iter_mut().zip(SLOT_AT) {
             let mut bytes = [0; SLOT_LEN];
             // A file too short is one with fewer sound slots.
-            *slot = file.read_exact_at(&mut bytes, at).ok().and_then(|()| decode(&bytes));
+            *slot = file
+                .read_exact_at(&mut bytes, at)
+                .ok()
+                .and_then(|()| decode(&bytes));
         }
         let Some((newest, (store, sequence))) = slots
             .iter()
@@ -52,9 +55,19 @@ impl Mark {
             .filter_map(|(index, slot)| slot.map(|slot| (index, slot)))
             .max_by_key(|(_, (_, sequence))| *sequence)
         else {
-            return Err(StorageError::corrupt(&path, "the high-water mark", "no slot is readable"));
+            return Err(StorageError::corrupt(
+                &path,
+                "the high-water mark",
+                "no slot is readable",
+            ));
         };
-        Ok(Some(Self { dir: dir.to_owned(), file, store, sequence, next_slot: 1 - newest }))
+        Ok(Some(Self {
+            dir: dir.to_owned(),
+            file,
+            store,
+            sequence,
+            next_slot: 1 - newest,
+        }))
     }
 
     /// Creates the mark of a new store in `dir`: nothing has been synced yet.
@@ -77,7 +90,13 @@ impl Mark {
         file.sync_all().map_err(io)?;
         std::fs::rename(&aside, &path).map_err(io)?;
         sync_dir(dir)?;
-        Ok(Self { dir: dir.to_owned(), file, store, sequence: 0, next_slot: 0 })
+        Ok(Self {
+            dir: dir.to_owned(),
+            file,
+            store,
+            sequence: 0,
+            next_slot: 0,
+        })
     }
 
     /// Raises the mark and waits until it is on disk. A sequence at or below it changes nothing.
@@ -87,7 +106,9 @@ impl Mark {
         }
         let io = |error| StorageError::io(&self.dir.join(FILE), "raising the mark", error);
         let slot = encode(self.store, sequence);
-        self.file.write_all_at(&slot, SLOT_AT[self.next_slot]).map_err(io)?;
+        self.file
+            .write_all_at(&slot, SLOT_AT[self.next_slot])
+            .map_err(io)?;
         self.file.sync_data().map_err(io)?;
         self.sequence = sequence;
         self.next_slot = 1 - self.next_slot;
@@ -133,7 +154,10 @@ mod tests {
     #[test]
     fn a_mark_survives_the_loss_of_the_slot_that_was_being_written() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(Mark::open(dir.path()).unwrap().is_none(), "a new directory has no mark");
+        assert!(
+            Mark::open(dir.path()).unwrap().is_none(),
+            "a new directory has no mark"
+        );
         let mut mark = Mark::create(dir.path(), 7).unwrap();
         for sequence in [5, 9, 12] {
             mark.raise(sequence).unwrap();
@@ -142,7 +166,11 @@ mod tests {
         let torn = SLOT_AT[1 - mark.next_slot];
         drop(mark);
         let mark = Mark::open(dir.path()).unwrap().unwrap();
-        assert_eq!((mark.store(), mark.sequence()), (7, 12), "marks never go down");
+        assert_eq!(
+            (mark.store(), mark.sequence()),
+            (7, 12),
+            "marks never go down"
+        );
         mark.file.write_all_at(&[0xff], torn + 20).unwrap();
         let mark = Mark::open(dir.path()).unwrap().unwrap();
         assert_eq!(mark.sequence(), 9, "the mark before is still there");

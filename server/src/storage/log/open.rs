@@ -30,7 +30,11 @@ pub(super) fn open(
     let db = DB::open_cf_descriptors(&options::database(), dir, options::families())
         .map_err(|error| StorageError::open(dir, &error))?;
     let sequence = recovered(&db, dir, &mark)?;
-    let sequence = if sequence == 0 { found(&db, dir, &mark)? } else { sequence };
+    let sequence = if sequence == 0 {
+        found(&db, dir, &mark)?
+    } else {
+        sequence
+    };
     let view = read_view(&db, dir)?;
 
     let db = Arc::new(db);
@@ -58,8 +62,14 @@ pub(super) fn open(
         waiting: Arc::new(Semaphore::new(APPENDS_WAITING_MAX)),
         fail_stop,
     };
-    let closer = Closer { sync, thread: Some(thread) };
-    Ok(LogStore { shared: Arc::new(shared), _closer: Arc::new(closer) })
+    let closer = Closer {
+        sync,
+        thread: Some(thread),
+    };
+    Ok(LogStore {
+        shared: Arc::new(shared),
+        _closer: Arc::new(closer),
+    })
 }
 
 /// Opens the mark, or creates it with a new store, and raises it to what the write-ahead log itself
@@ -73,7 +83,11 @@ fn prove(dir: &Path) -> Result<Mark, StorageError> {
         Some(mark) => mark,
         None if has_database => {
             let why = "it is written before the first entry, so it was deleted";
-            return Err(StorageError::corrupt(dir, "the high-water mark is missing", why));
+            return Err(StorageError::corrupt(
+                dir,
+                "the high-water mark is missing",
+                why,
+            ));
         }
         None => Mark::create(dir, rand::random())?,
     };
@@ -98,8 +112,16 @@ fn recovered(db: &DB, dir: &Path, mark: &Mark) -> Result<u64, StorageError> {
         }
     };
     if let Some(other) = witness.filter(|witness| witness.store != mark.store()) {
-        let why = format!("store {:x} with the mark of {:x}", other.store, mark.store());
-        return Err(StorageError::corrupt(dir, "files of two logs are mixed", why));
+        let why = format!(
+            "store {:x} with the mark of {:x}",
+            other.store,
+            mark.store()
+        );
+        return Err(StorageError::corrupt(
+            dir,
+            "files of two logs are mixed",
+            why,
+        ));
     }
     let sequence = witness.map_or(0, |witness| witness.sequence);
     if sequence < mark.sequence() {
@@ -112,8 +134,14 @@ fn recovered(db: &DB, dir: &Path, mark: &Mark) -> Result<u64, StorageError> {
 /// Writes the first batch of a new store, and waits until it is on disk.
 fn found(db: &DB, dir: &Path, mark: &Mark) -> Result<u64, StorageError> {
     let io = |error: rocksdb::Error| StorageError::io(dir, "creating the log", error);
-    let family = db.cf_handle(options::META).expect("opened with the database");
-    let witness = Witness { store: mark.store(), sequence: 1, synced: 0 };
+    let family = db
+        .cf_handle(options::META)
+        .expect("opened with the database");
+    let witness = Witness {
+        store: mark.store(),
+        sequence: 1,
+        synced: 0,
+    };
     let mut batch = WriteBatch::default();
     batch.put_cf(family, FORMAT_KEY, FORMAT.to_be_bytes());
     batch.put_cf(family, WITNESS, witness.encode());
@@ -141,6 +169,7 @@ fn read_view(db: &DB, dir: &Path) -> Result<View, StorageError> {
         vote: vote.map(vote_from_pb),
         committed: committed.map(log_id_from_pb),
         purged,
+        first: first.map_or(0, |first| first.index),
         last: last.max(purged),
         recent: Recent::new(RECENT_BYTES_MAX),
     })
@@ -152,19 +181,23 @@ fn check_format(db: &DB, dir: &Path) -> Result<(), StorageError> {
         .map(u32::from_be_bytes)
         .map_err(|_| StorageError::corrupt(dir, "the log's format", "it is not a number"))?;
     if found > FORMAT {
-        return Err(StorageError::TooNew { dir: dir.to_owned(), found, known: FORMAT });
+        return Err(StorageError::TooNew {
+            dir: dir.to_owned(),
+            found,
+            known: FORMAT,
+        });
     }
     Ok(())
 }
 
 /// The entry at one end of the log.
-fn end_of_log(
-    db: &DB,
-    dir: &Path,
-    end: IteratorMode<'_>,
-) -> Result<Option<LogId>, StorageError> {
-    let family = db.cf_handle(options::LOG).expect("opened with the database");
-    let Some(item) = db.iterator_cf(family, end).next() else { return Ok(None) };
+fn end_of_log(db: &DB, dir: &Path, end: IteratorMode<'_>) -> Result<Option<LogId>, StorageError> {
+    let family = db
+        .cf_handle(options::LOG)
+        .expect("opened with the database");
+    let Some(item) = db.iterator_cf(family, end).next() else {
+        return Ok(None);
+    };
     let (key, value) = item.map_err(|error| StorageError::io(dir, "reading the log", error))?;
     records::decode_entry(&key, &value)
         .map(|entry| Some(entry.log_id))
@@ -184,10 +217,18 @@ fn message<M: Message + Default>(
 }
 
 fn meta(db: &DB, dir: &Path, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
-    let family = db.cf_handle(options::META).expect("opened with the database");
-    db.get_cf(family, key).map_err(|error| StorageError::io(dir, "reading the log", error))
+    let family = db
+        .cf_handle(options::META)
+        .expect("opened with the database");
+    db.get_cf(family, key)
+        .map_err(|error| StorageError::io(dir, "reading the log", error))
 }
 
 fn lost(dir: &Path, synced: u64, recovered: u64, why: String) -> StorageError {
-    StorageError::Lost { dir: dir.to_owned(), synced, recovered, why }
+    StorageError::Lost {
+        dir: dir.to_owned(),
+        synced,
+        recovered,
+        why,
+    }
 }

@@ -50,7 +50,12 @@ impl Shared {
         Some(entries)
     }
 
-    fn read_disk(&self, start: u64, end: u64, bytes_max: usize) -> Result<Vec<Entry>, StorageError> {
+    fn read_disk(
+        &self,
+        start: u64,
+        end: u64,
+        bytes_max: usize,
+    ) -> Result<Vec<Entry>, StorageError> {
         let mut read = ReadOptions::default();
         read.set_iterate_upper_bound(entry_key(end));
         // Entries are read once, to be sent or applied: they would only push out others.
@@ -59,15 +64,19 @@ impl Shared {
         let mode = IteratorMode::From(&from, rocksdb::Direction::Forward);
         let mut entries = Vec::new();
         let mut left = bytes_max;
-        for item in self.db.iterator_cf_opt(self.family(options::LOG), read, mode) {
+        for item in self
+            .db
+            .iterator_cf_opt(self.family(options::LOG), read, mode)
+        {
             let (key, value) =
                 item.map_err(|error| StorageError::io(&self.dir, "reading the log", error))?;
             if value.len() > left && !entries.is_empty() {
                 break;
             }
             left = left.saturating_sub(value.len());
-            let entry = records::decode_entry(&key, &value)
-                .map_err(|why| StorageError::corrupt(&self.dir, format!("log entry {key:?}"), why))?;
+            let entry = records::decode_entry(&key, &value).map_err(|why| {
+                StorageError::corrupt(&self.dir, format!("log entry {key:?}"), why)
+            })?;
             let expected = start + entries.len() as u64;
             if entry.log_id.index != expected {
                 // Entries before it are missing. Fine if they were purged or cut while this was
@@ -87,8 +96,7 @@ impl Shared {
     /// Whether the log should hold an entry at `index`.
     fn present(&self, index: u64) -> bool {
         let view = self.view();
-        let is_purged = view.purged.is_some_and(|purged| index <= purged.index);
-        !is_purged && view.last.is_some_and(|last| index <= last.index)
+        index >= view.first && view.last.is_some_and(|last| index <= last.index)
     }
 
     /// The part of `range` that the log holds, as a half-open interval.
@@ -104,9 +112,8 @@ impl Shared {
             Bound::Excluded(&end) => end,
             Bound::Unbounded => u64::MAX,
         };
-        let first = view.purged.map_or(0, |purged| purged.index + 1);
         let after_last = view.last.map_or(0, |last| last.index + 1);
-        (start.max(first), end.min(after_last))
+        (start.max(view.first), end.min(after_last))
     }
 }
 
@@ -151,17 +158,21 @@ impl RaftLogReader<TypeConfig> for LogStore {
     {
         let (start, end) = self.shared.clip(&range);
         let shared = self.shared.clone();
-        let parts = futures::stream::try_unfold((shared, start), move |(shared, start)| async move {
-            if start >= end {
-                return Ok::<_, io::Error>(None);
-            }
-            let part = shared.read(start, end, READ_BYTES_MAX).await?;
-            if part.is_empty() {
-                return Ok(None);
-            }
-            let next = start + part.len() as u64;
-            Ok(Some((futures::stream::iter(part.into_iter().map(Ok)), (shared, next))))
-        });
+        let parts =
+            futures::stream::try_unfold((shared, start), move |(shared, start)| async move {
+                if start >= end {
+                    return Ok::<_, io::Error>(None);
+                }
+                let part = shared.read(start, end, READ_BYTES_MAX).await?;
+                if part.is_empty() {
+                    return Ok(None);
+                }
+                let next = start + part.len() as u64;
+                Ok(Some((
+                    futures::stream::iter(part.into_iter().map(Ok)),
+                    (shared, next),
+                )))
+            });
         Box::pin(futures::TryStreamExt::try_flatten(parts))
     }
 

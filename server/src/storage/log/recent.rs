@@ -15,13 +15,21 @@ pub(super) struct Recent {
 impl Recent {
     /// Holds no entry yet, and never more than `bytes_max` of them unless one alone is larger.
     pub(super) fn new(bytes_max: usize) -> Self {
-        Self { entries: VecDeque::new(), bytes: 0, bytes_max }
+        Self {
+            entries: VecDeque::new(),
+            bytes: 0,
+            bytes_max,
+        }
     }
 
     /// Adds the entry after the last one; `bytes` is its size on disk.
     pub(super) fn push(&mut self, entry: Entry, bytes: usize) {
         if let Some((last, _)) = self.entries.back() {
-            assert_eq!(last.log_id.index + 1, entry.log_id.index, "the log has no gaps");
+            assert_eq!(
+                last.log_id.index + 1,
+                entry.log_id.index,
+                "the log has no gaps"
+            );
         }
         self.bytes += bytes;
         self.entries.push_back((entry, bytes));
@@ -87,11 +95,19 @@ mod tests {
 
     fn entry(index: u64) -> Entry {
         let log_id = log_id_from_pb(gonfalon_proto::peer::LogId { term: 1, index });
-        Entry { log_id, payload: EntryPayload::Blank }
+        Entry {
+            log_id,
+            payload: EntryPayload::Blank,
+        }
     }
 
     fn indexes(recent: &Recent, from: u64, end: u64) -> Option<Vec<u64>> {
-        Some(recent.range(from, end)?.map(|(entry, _)| entry.log_id.index).collect())
+        Some(
+            recent
+                .range(from, end)?
+                .map(|(entry, _)| entry.log_id.index)
+                .collect(),
+        )
     }
 
     #[test]
@@ -103,7 +119,11 @@ mod tests {
         assert_eq!(recent.bytes, 100, "bounded by bytes");
         assert_eq!(indexes(&recent, 3, 9), None, "dropped");
         assert_eq!(indexes(&recent, 4, 7), Some(vec![4, 5, 6]));
-        assert_eq!(indexes(&recent, 7, 100), Some(vec![7, 8]), "up to the last one");
+        assert_eq!(
+            indexes(&recent, 7, 100),
+            Some(vec![7, 8]),
+            "up to the last one"
+        );
         assert_eq!(indexes(&recent, 9, 10), None, "not written yet");
         recent.truncate_after(Some(6));
         recent.purge(4);
@@ -112,6 +132,10 @@ mod tests {
         recent.truncate_after(None);
         assert_eq!((recent.bytes, recent.first()), (0, None));
         recent.push(entry(20), 500);
-        assert_eq!(indexes(&recent, 20, 21), Some(vec![20]), "one alone may be larger");
+        assert_eq!(
+            indexes(&recent, 20, 21),
+            Some(vec![20]),
+            "one alone may be larger"
+        );
     }
 }

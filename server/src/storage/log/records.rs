@@ -77,7 +77,10 @@ mod tests {
 
     fn entry() -> Entry {
         let log_id = log_id_from_pb(pb::LogId { term: 3, index: 9 });
-        Entry { log_id, payload: EntryPayload::Normal(Payload(Bytes::from_static(b"commands"))) }
+        Entry {
+            log_id,
+            payload: EntryPayload::Normal(Payload(Bytes::from_static(b"commands"))),
+        }
     }
 
     #[test]
@@ -89,6 +92,9 @@ mod tests {
             damaged[bit / 8] ^= 1 << (bit % 8);
             assert!(decode_entry(&key, &damaged).is_err(), "bit {bit} flipped");
         }
-        assert!(decode_entry(&entry_key(8), &value).is_err(), "an entry in another's place");
+        assert!(
+            decode_entry(&entry_key(8), &value).is_err(),
+            "an entry in another's place"
+        );
     }
 }

@@ -99,7 +99,9 @@ impl SyncState {
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
         // Nothing under this lock can leave the queue half changed.
-        self.queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.queue
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 

@@ -41,7 +41,10 @@ pub(super) struct Witness {
 impl Witness {
     /// The bytes that go into the batch.
     pub(super) fn encode(&self) -> [u8; LEN] {
-        debug_assert!(self.synced < self.sequence, "a batch is not on disk before it is written");
+        debug_assert!(
+            self.synced < self.sequence,
+            "a batch is not on disk before it is written"
+        );
         let mut bytes = [0; LEN];
         bytes[..8].copy_from_slice(MAGIC);
         bytes[8..16].copy_from_slice(&self.store.to_be_bytes());
@@ -60,9 +63,13 @@ impl Witness {
             be.copy_from_slice(&bytes[at..at + 8]);
             u64::from_be_bytes(be)
         };
-        let is_sound = bytes.starts_with(MAGIC)
-            && bytes[32..] == crc32c::crc32c(&bytes[..32]).to_be_bytes();
-        is_sound.then(|| Self { store: number(8), sequence: number(16), synced: number(24) })
+        let is_sound =
+            bytes.starts_with(MAGIC) && bytes[32..] == crc32c::crc32c(&bytes[..32]).to_be_bytes();
+        is_sound.then(|| Self {
+            store: number(8),
+            sequence: number(16),
+            synced: number(24),
+        })
     }
 }
 
@@ -110,7 +117,11 @@ mod tests {
     use super::*;
 
     fn witness(sequence: u64) -> Witness {
-        Witness { store: 7, sequence, synced: sequence - 1 }
+        Witness {
+            store: 7,
+            sequence,
+            synced: sequence - 1,
+        }
     }
 
     #[test]
@@ -133,7 +144,15 @@ mod tests {
         }
         std::fs::write(dir.path().join("000004.log"), &bytes).unwrap();
         std::fs::write(dir.path().join("CURRENT"), witness(99).encode()).unwrap();
-        assert_eq!(scan(dir.path(), 7).unwrap(), 29, "the greatest, and only from *.log");
-        assert_eq!(scan(dir.path(), 8).unwrap(), 0, "another store's witnesses count for nothing");
+        assert_eq!(
+            scan(dir.path(), 7).unwrap(),
+            29,
+            "the greatest, and only from *.log"
+        );
+        assert_eq!(
+            scan(dir.path(), 8).unwrap(),
+            0,
+            "another store's witnesses count for nothing"
+        );
     }
 }
