@@ -26,6 +26,7 @@ use std::time::Duration;
 
 use gonfalon_core::command::Command;
 use gonfalon_core::{LeaseId, MemberId, Reply};
+use openraft::Instant;
 use openraft::async_runtime::watch::WatchReceiver;
 
 use self::apply::Applier;

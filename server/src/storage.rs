@@ -12,10 +12,12 @@ use std::path::{Path, PathBuf};
 mod fail_stop;
 mod fsync_durations;
 pub mod log;
+pub mod state;
 
 pub use fail_stop::FailStop;
 pub use fsync_durations::{FsyncDurations, FsyncSnapshot};
 pub use log::LogStore;
+pub use state::{Loaded, StateDb};
 
 /// Why something on disk could not be read, written or trusted.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -138,4 +140,15 @@ fn create_dir(dir: &Path) -> Result<(), StorageError> {
         Some(parent) if !parent.as_os_str().is_empty() => sync_dir(parent),
         _ => Ok(()),
     }
+}
+
+/// Makes `dir` an empty directory.
+pub(crate) fn clear_dir(dir: &Path) -> Result<(), StorageError> {
+    match std::fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(StorageError::io(dir, "clearing the directory", error));
+        }
+        _ => {}
+    }
+    create_dir(dir)
 }

@@ -3,16 +3,17 @@
 //! Readers share a lock that they hold for microseconds; the apply task alone takes it to write.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard};
 
 use gonfalon_core::command::Batch;
-use gonfalon_core::{Changes, History, LeaseId, Reply, Revision, State};
+use gonfalon_core::{Changes, Error, History, LeaseId, Reply, Revision, State};
 
 use crate::limits::HISTORY_BYTES_MAX;
 use crate::node::SnapshotDir;
 use crate::raft::{LogId, StoredMembership};
-use crate::storage::{FailStop, Loaded, StateDb, StorageError};
+use crate::storage::{FailStop, Loaded, StateDb, StorageError, state};
 
 /// The local copy of the replicated state.
 #[derive(Debug)]
@@ -22,6 +23,10 @@ pub struct Store {
     /// The last entry applied, and the membership in force at it.
     applied: Mutex<(Option<LogId>, StoredMembership)>,
     fail_stop: FailStop,
+    dir: PathBuf,
+    /// Where copies are made for followers, one directory each.
+    outgoing: PathBuf,
+    copies: AtomicU64,
 }
 
 /// What a snapshot replaces as one.
@@ -53,7 +58,15 @@ pub struct KvHash {
 
 impl Store {
     /// Opens the database in `dir` and reads the present into memory.
-    pub fn open(dir: &Path, fail_stop: FailStop) -> Result<Self, StorageError> {
+    ///
+    /// Copies for followers are made below `outgoing`; what an earlier process left there is
+    /// deleted.
+    pub fn open(
+        dir: &Path,
+        outgoing: PathBuf,
+        fail_stop: FailStop,
+    ) -> Result<Self, StorageError> {
+        crate::storage::clear_dir(&outgoing)?;
         let (db, loaded) = StateDb::open(dir, fail_stop.clone())?;
         let Loaded {
             state,
@@ -67,6 +80,9 @@ impl Store {
             }),
             applied: Mutex::new((applied, membership)),
             fail_stop,
+            dir: dir.to_owned(),
+            outgoing,
+            copies: AtomicU64::new(0),
         })
     }
 
@@ -120,11 +136,8 @@ impl Store {
                 .map(|command| state.apply(command, &**db, changes))
                 .collect::<Result<Vec<_>, _>>()
         };
-        batches
-            .iter()
-            .map(&mut apply)
-            .collect::<Result<_, _>>()
-            .map_err(StorageError::from)
+        let replies: Result<Vec<Vec<Reply>>, _> = batches.iter().map(&mut apply).collect();
+        replies.map_err(StorageError::from)
     }
 
     fn commit(
@@ -145,11 +158,101 @@ impl Store {
         Ok(())
     }
 
-    /// Brings everything applied to disk; what of it then needs no log entries any more.
+    /// Brings everything applied to disk; what of it then needs no log entries any more. Blocks.
     pub fn flush(&self) -> Result<(Option<LogId>, StoredMembership), StorageError> {
         let applied = self.applied_state();
         self.db().flush()?;
         Ok(applied)
+    }
+
+    /// Makes a copy of everything, and says which log entry it is of. Blocks.
+    pub fn checkpoint(
+        &self,
+    ) -> Result<(Option<LogId>, StoredMembership, SnapshotDir), StorageError> {
+        let number = self.copies.fetch_add(1, Ordering::Relaxed);
+        let path = self.outgoing.join(number.to_string());
+        let copy = SnapshotDir::own(path);
+        let (applied, membership) = self.db().checkpoint(copy.path())?;
+        Ok((applied, membership, copy))
+    }
+
+    /// Replaces everything by the copy in `from`. Blocks.
+    pub fn install(&self, from: &Path) -> Result<(), StorageError> {
+        let revision = {
+            let mut local = self.local.write().expect(UNPOISONED);
+            local.db.retire();
+            state::replace(&self.dir, from)?;
+            let (db, loaded) = StateDb::open(&self.dir, self.fail_stop.clone())?;
+            *local = Local {
+                state: loaded.state,
+                db: Arc::new(db),
+            };
+            *self.applied.lock().expect(UNPOISONED) = (loaded.applied, loaded.membership);
+            local.state.revision()
+        };
+        tracing::info!(%revision, "installed a snapshot");
+        Ok(())
+    }
+
+    /// CRC-32C of the history up to `revision` (the present one if none).
+    pub async fn hash_kv(
+        &self,
+        revision: Option<Revision>,
+    ) -> Result<Result<KvHash, Error>, StorageError> {
+        let (db, compacted, present) = {
+            let local = self.local();
+            let (compacted, present) = (local.state.compacted(), local.state.revision());
+            (local.db.clone(), compacted, present)
+        };
+        let revision = revision.unwrap_or(present);
+        if revision > present {
+            return Ok(Err(Error::FutureRevision { current: present }));
+        }
+        if revision < compacted {
+            return Ok(Err(Error::Compacted { oldest: compacted }));
+        }
+        let hash = blocking(move || db.hash_kv(compacted, revision)).await?;
+        Ok(Ok(KvHash {
+            hash,
+            compacted,
+            revision,
+        }))
+    }
+
+    /// CRC-32C of everything that is replicated.
+    pub async fn hash(&self) -> Result<u32, StorageError> {
+        let (db, compacted, present) = {
+            let local = self.local();
+            let (compacted, present) = (local.state.compacted(), local.state.revision());
+            (local.db.clone(), compacted, present)
+        };
+        blocking(move || {
+            let hashes = [db.hash_kv(compacted, present)?, db.hash_rest()?];
+            Ok(crc32c::crc32c(hashes.map(u32::to_le_bytes).as_flattened()))
+        })
+        .await
+    }
+
+    /// Bytes on disk.
+    pub fn size_bytes(&self) -> u64 {
+        self.db().size_bytes()
+    }
+
+    /// Bytes on disk that are in use: what would be left after a defragmentation, about.
+    pub fn size_in_use_bytes(&self) -> u64 {
+        self.db().size_in_use_bytes()
+    }
+
+    /// Returns when the history below `revision` is gone from the disk too.
+    pub async fn wait_compacted(&self, revision: Revision) -> Result<(), StorageError> {
+        let db = self.db();
+        db.wait_compacted(revision).await
+    }
+
+    /// Rewrites the files so that deleted data gives its space back.
+    pub async fn defragment(&self) -> Result<(), StorageError> {
+        let db = self.db();
+        blocking(move || db.defragment()).await
     }
 
     fn db(&self) -> Arc<StateDb> {
@@ -158,6 +261,21 @@ impl Store {
 
     fn local(&self) -> RwLockReadGuard<'_, Local> {
         self.local.read().expect(UNPOISONED)
+    }
+}
+
+/// Runs what blocks on a thread where it may.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StorageError> + Send + 'static,
+) -> Result<T, StorageError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(error) => Err(StorageError::Io {
+            dir: PathBuf::new(),
+            op: "running",
+            why: error.to_string(),
+        }),
     }
 }
 

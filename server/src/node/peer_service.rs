@@ -138,9 +138,12 @@ impl Peer for PeerService {
     ) -> Result<Response<Self::AppendStream>, Status> {
         self.check(&request)?;
         // A message that cannot be read ends the stream; the leader opens another.
-        let requests = request.into_inner().map_while(|message| {
-            let request = message.ok().map(append_request)?;
-            request.inspect_err(|error| tracing::warn!(%error, "unreadable append request")).ok()
+        let requests = futures::stream::unfold(request.into_inner(), async |mut messages| {
+            let message = messages.message().await.ok().flatten()?;
+            let request = append_request(message)
+                .inspect_err(|error| tracing::warn!(%error, "unreadable append request"))
+                .ok()?;
+            Some((request, messages))
         });
         let results = self.node.raft().stream_append(requests.boxed());
         let responses = results.map(|result| match result {

@@ -303,7 +303,7 @@ impl Node {
         }
         tracing::info!(term, "leading");
         self.inner.leases.start(
-            || self.store().read(|state, _| state.leases().map(|(id, l)| (id, l.ttl())).collect()),
+            || self.store().read(|state, _| state.leases().map(|(id, l)| (id, l.ttl)).collect()),
             self.inner.election_timeout,
         );
         let is_alone = self.metrics(|metrics| {
@@ -417,10 +417,12 @@ async fn open_storage(
     dir: &DataDir,
     fail_stop: &FailStop,
 ) -> Result<(LogStore, Store), OpenError> {
-    let (raft, state, fail_stop) = (dir.join("raft"), dir.join("state"), fail_stop.clone());
+    let (raft, state, outgoing) = (dir.join("raft"), dir.join("state"), dir.join("outgoing"));
+    let (incoming, fail_stop) = (dir.join("incoming"), fail_stop.clone());
     let opened = tokio::task::spawn_blocking(move || {
         let log = LogStore::open(&raft, fail_stop.clone())?;
-        let store = Store::open(&state, fail_stop)?;
+        let store = Store::open(&state, outgoing, fail_stop)?;
+        crate::storage::clear_dir(&incoming)?;
         Ok::<_, StorageError>((log, store))
     });
     Ok(opened.await.map_err(|error| OpenError::Raft(error.to_string()))??)

@@ -1,0 +1,183 @@
+//! Sweeping what a compaction dropped out of the database, on a thread of its own.
+//!
+//! The work is proportional to the history that is dropped, not to the database: each change up to
+//! the compacted revision names the version that it superseded, which nobody can read any more.
+//! Sweeping the same history twice does no harm, so a sweep that was interrupted begins again where
+//! the last finished batch ended.
+
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use gonfalon_core::{EventKind, Revision};
+use rocksdb::{Direction, IteratorMode, WriteBatch};
+use tokio::sync::watch;
+
+use super::records::{At, change_key, read_change, read_change_key, version_key};
+use super::{Files, meta, number, options};
+use crate::storage::{FailStop, StorageError};
+
+/// Changes swept in one batch, about: a revision is never split.
+const BATCH_CHANGES: usize = 1000;
+
+/// Pause between two batches, for commits to go first.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// The sweeper's handle. Dropping it ends the thread after its present batch.
+#[derive(Debug)]
+pub(super) struct Compactor {
+    orders: Arc<Orders>,
+    swept: watch::Receiver<Revision>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Orders {
+    order: Mutex<Order>,
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+struct Order {
+    target: Revision,
+    is_stopped: bool,
+}
+
+impl Compactor {
+    /// Starts the thread; `swept` is what was swept before.
+    pub(super) fn start(files: Arc<Files>, swept: Revision, fail_stop: FailStop) -> Self {
+        let orders = Arc::new(Orders {
+            order: Mutex::new(Order {
+                target: swept,
+                is_stopped: false,
+            }),
+            changed: Condvar::new(),
+        });
+        let (done, receiver) = watch::channel(swept);
+        let own = orders.clone();
+        let run = move || {
+            if let Err(error) = own.run(&files, &done) {
+                fail_stop.raise(&error);
+            }
+        };
+        let thread = std::thread::Builder::new()
+            .name("sweeper".into())
+            .spawn(run)
+            .expect("the system has room for one more thread when a member starts");
+        Self {
+            orders,
+            swept: receiver,
+            thread: Some(thread),
+        }
+    }
+
+    /// Asks for everything below `revision` to be swept. Returns at once.
+    pub(super) fn sweep_to(&self, revision: Revision) {
+        let mut order = self.orders.order.lock().expect(UNPOISONED);
+        order.target = order.target.max(revision);
+        self.orders.changed.notify_one();
+    }
+
+    /// Returns when everything below `revision` is swept.
+    pub(super) async fn wait(&self, revision: Revision) -> Result<(), StorageError> {
+        let mut swept = self.swept.clone();
+        match swept.wait_for(|&swept| swept >= revision).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(StorageError::Io {
+                dir: std::path::PathBuf::new(),
+                op: "sweeping compacted history",
+                why: "the database is being closed".into(),
+            }),
+        }
+    }
+}
+
+impl Drop for Compactor {
+    fn drop(&mut self) {
+        if let Ok(mut order) = self.orders.order.lock() {
+            order.is_stopped = true;
+        }
+        self.orders.changed.notify_one();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the sweeper panicked");
+        }
+    }
+}
+
+const UNPOISONED: &str = "nothing panics while it holds this lock";
+
+impl Orders {
+    fn run(&self, files: &Files, done: &watch::Sender<Revision>) -> Result<(), StorageError> {
+        let mut swept = *done.borrow();
+        while let Some(target) = self.next(swept) {
+            swept = sweep_batch(files, swept, target)?;
+            done.send_replace(swept);
+            if swept < target {
+                self.pause();
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for something to sweep; none when the database is being closed.
+    fn next(&self, swept: Revision) -> Option<Revision> {
+        let order = self.order.lock().expect(UNPOISONED);
+        let order = self
+            .changed
+            .wait_while(order, |order| !order.is_stopped && order.target <= swept)
+            .expect(UNPOISONED);
+        (!order.is_stopped).then_some(order.target)
+    }
+
+    fn pause(&self) {
+        let order = self.order.lock().expect(UNPOISONED);
+        // Whether it was the time or the end that came first shows when the lock is taken again.
+        let _ended = self
+            .changed
+            .wait_timeout_while(order, PAUSE, |order| !order.is_stopped)
+            .expect(UNPOISONED);
+    }
+}
+
+/// Sweeps about [`BATCH_CHANGES`] changes from `swept` on, at most up to `target`; returns how far.
+fn sweep_batch(
+    files: &Files,
+    swept: Revision,
+    target: Revision,
+) -> Result<Revision, StorageError> {
+    let (kv, rev) = (files.family(options::KV), files.family(options::REV));
+    let failed = |error: rocksdb::Error| files.error("sweeping compacted history", error);
+    let mut batch = WriteBatch::default();
+    let mut reached = target;
+    let mut last: Option<At> = None;
+    let start = change_key((swept, 0));
+    let changes = files
+        .db
+        .iterator_cf(rev, IteratorMode::From(&start, Direction::Forward));
+    for (count, item) in changes.enumerate() {
+        let (at, record) = item.map_err(failed)?;
+        let at = read_change_key(&at).ok_or_else(|| files.corrupt("a change's key"))?;
+        if at.0 > target {
+            break;
+        }
+        if count >= BATCH_CHANGES && last.is_some_and(|last| last.0 != at.0) {
+            reached = at.0;
+            break;
+        }
+        let change = read_change(&record).ok_or_else(|| files.corrupt("a change"))?;
+        if let Some(previous) = change.previous {
+            batch.delete_cf(kv, version_key(change.key, previous));
+        }
+        // A deletion at the compacted revision itself is kept, for a watcher that starts there.
+        if change.kind == EventKind::Delete && at.0 < target {
+            batch.delete_cf(kv, version_key(change.key, at));
+        }
+        last = Some(at);
+    }
+    batch.delete_range_cf(rev, change_key((Revision::default(), 0)), change_key((reached, 0)));
+    batch.put_cf(files.family(options::META), meta::SWEPT, number(reached));
+    files.write(batch)?;
+    Ok(reached)
+}
