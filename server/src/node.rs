@@ -69,7 +69,9 @@ struct Inner {
 
 impl std::fmt::Debug for Inner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Node").field("identity", &self.identity).finish_non_exhaustive()
+        f.debug_struct("Node")
+            .field("identity", &self.identity)
+            .finish_non_exhaustive()
     }
 }
 
@@ -257,7 +259,10 @@ impl Node {
     }
 
     fn remaining_here(&self, id: LeaseId) -> Result<Option<LeaseRemaining>, NodeError> {
-        self.inner.leases.remaining(id).map_err(|()| NodeError::NotLeader)
+        self.inner
+            .leases
+            .remaining(id)
+            .map_err(|()| NodeError::NotLeader)
     }
 
     /// Whether this member leads and has heard from a quorum within an election timeout: nobody
@@ -291,10 +296,16 @@ impl Node {
 
     async fn transfer(&self, target: u64) -> Result<(), NodeError> {
         let raft = &self.inner.raft;
-        raft.trigger().transfer_leader(target).await.map_err(|_| NodeError::Stopped)?;
+        raft.trigger()
+            .transfer_leader(target)
+            .await
+            .map_err(|_| NodeError::Stopped)?;
         let moved = raft
             .wait(Some(self.inner.request_timeout))
-            .metrics(|metrics| metrics.current_leader == Some(target), "leadership moves")
+            .metrics(
+                |metrics| metrics.current_leader == Some(target),
+                "leadership moves",
+            )
             .await;
         moved.map(drop).map_err(|_| NodeError::Timeout)
     }
@@ -327,7 +338,11 @@ impl Node {
             membership
                 .nodes()
                 .map(|(&id, node)| {
-                    let info = published.get(&MemberId::new(id)).copied().cloned().unwrap_or_default();
+                    let info = published
+                        .get(&MemberId::new(id))
+                        .copied()
+                        .cloned()
+                        .unwrap_or_default();
                     Member {
                         id: MemberId::new(id),
                         name: info.name,
@@ -343,7 +358,11 @@ impl Node {
     /// Waits until the cluster has a leader and knows this member's name and client URLs.
     pub async fn published(&self) {
         let mut published = self.inner.published.clone();
-        if published.wait_for(|&is_published| is_published).await.is_err() {
+        if published
+            .wait_for(|&is_published| is_published)
+            .await
+            .is_err()
+        {
             // The publisher ended: the node is being closed, and nobody is ready any more.
             std::future::pending::<()>().await;
         }

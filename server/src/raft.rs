@@ -75,7 +75,10 @@ pub struct DecodeError {
 
 impl DecodeError {
     fn missing(what: &'static str, field: &str) -> Self {
-        Self { what, why: format!("{field} is missing") }
+        Self {
+            what,
+            why: format!("{field} is missing"),
+        }
     }
 }
 
@@ -87,7 +90,10 @@ impl From<DecodeError> for std::io::Error {
 
 /// A log id as a message.
 pub fn log_id_to_pb(id: LogId) -> pb::LogId {
-    pb::LogId { term: *id.leader_id, index: id.index }
+    pb::LogId {
+        term: *id.leader_id,
+        index: id.index,
+    }
 }
 
 /// A message as a log id.
@@ -106,18 +112,31 @@ pub fn vote_to_pb(vote: &Vote) -> pb::Vote {
 
 /// A message as a vote.
 pub fn vote_from_pb(vote: pb::Vote) -> Vote {
-    let leader_id = LeaderId { term: vote.term, voted_for: vote.candidate };
-    Vote { leader_id, committed: vote.committed }
+    let leader_id = LeaderId {
+        term: vote.term,
+        voted_for: vote.candidate,
+    };
+    Vote {
+        leader_id,
+        committed: vote.committed,
+    }
 }
 
 /// A membership as a message.
 pub fn membership_to_pb(membership: &Membership) -> pb::Membership {
     let configs = membership.get_joint_config().iter();
     pb::Membership {
-        configs: configs.map(|ids| pb::Voters { ids: ids.iter().copied().collect() }).collect(),
+        configs: configs
+            .map(|ids| pb::Voters {
+                ids: ids.iter().copied().collect(),
+            })
+            .collect(),
         nodes: membership
             .nodes()
-            .map(|(id, node)| pb::Node { id: *id, peer_urls: node.peer_urls.clone() })
+            .map(|(id, node)| pb::Node {
+                id: *id,
+                peer_urls: node.peer_urls.clone(),
+            })
             .collect(),
     }
 }
@@ -128,15 +147,27 @@ pub fn membership_to_pb(membership: &Membership) -> pb::Membership {
 ///
 /// A voter that is not among the nodes.
 pub fn membership_from_pb(membership: pb::Membership) -> Result<Membership, DecodeError> {
-    let configs: Vec<BTreeSet<u64>> =
-        membership.configs.into_iter().map(|voters| voters.ids.into_iter().collect()).collect();
+    let configs: Vec<BTreeSet<u64>> = membership
+        .configs
+        .into_iter()
+        .map(|voters| voters.ids.into_iter().collect())
+        .collect();
     let nodes: BTreeMap<u64, PeerNode> = membership
         .nodes
         .into_iter()
-        .map(|node| (node.id, PeerNode { peer_urls: node.peer_urls }))
+        .map(|node| {
+            (
+                node.id,
+                PeerNode {
+                    peer_urls: node.peer_urls,
+                },
+            )
+        })
         .collect();
-    Membership::new(configs, nodes)
-        .map_err(|error| DecodeError { what: "membership", why: error.to_string() })
+    Membership::new(configs, nodes).map_err(|error| DecodeError {
+        what: "membership",
+        why: error.to_string(),
+    })
 }
 
 /// A stored membership as a message.
@@ -158,7 +189,10 @@ pub fn stored_membership_from_pb(
     let membership = stored
         .membership
         .ok_or_else(|| DecodeError::missing("stored membership", "membership"))?;
-    Ok(StoredMembership::new(stored.log_id.map(log_id_from_pb), membership_from_pb(membership)?))
+    Ok(StoredMembership::new(
+        stored.log_id.map(log_id_from_pb),
+        membership_from_pb(membership)?,
+    ))
 }
 
 /// An entry as a message; the batch's bytes are shared, not copied.
@@ -170,7 +204,10 @@ pub fn entry_to_pb(entry: &Entry) -> pb::Entry {
             pb::entry::Payload::Membership(membership_to_pb(membership))
         }
     };
-    pb::Entry { log_id: Some(log_id_to_pb(entry.log_id)), payload: Some(payload) }
+    pb::Entry {
+        log_id: Some(log_id_to_pb(entry.log_id)),
+        payload: Some(payload),
+    }
 }
 
 /// A message as an entry.
@@ -179,13 +216,21 @@ pub fn entry_to_pb(entry: &Entry) -> pb::Entry {
 ///
 /// The log id or the payload is missing or malformed.
 pub fn entry_from_pb(entry: pb::Entry) -> Result<Entry, DecodeError> {
-    let log_id = entry.log_id.ok_or_else(|| DecodeError::missing("entry", "log id"))?;
-    let payload = match entry.payload.ok_or_else(|| DecodeError::missing("entry", "payload"))? {
+    let log_id = entry
+        .log_id
+        .ok_or_else(|| DecodeError::missing("entry", "log id"))?;
+    let payload = match entry
+        .payload
+        .ok_or_else(|| DecodeError::missing("entry", "payload"))?
+    {
         pb::entry::Payload::Blank(_) => EntryPayload::Blank,
         pb::entry::Payload::Batch(bytes) => EntryPayload::Normal(Payload(bytes)),
         pb::entry::Payload::Membership(membership) => {
             EntryPayload::Membership(membership_from_pb(membership)?)
         }
     };
-    Ok(Entry { log_id: log_id_from_pb(log_id), payload })
+    Ok(Entry {
+        log_id: log_id_from_pb(log_id),
+        payload,
+    })
 }

@@ -61,11 +61,7 @@ impl Store {
     ///
     /// Copies for followers are made below `outgoing`; what an earlier process left there is
     /// deleted.
-    pub fn open(
-        dir: &Path,
-        outgoing: PathBuf,
-        fail_stop: FailStop,
-    ) -> Result<Self, StorageError> {
+    pub fn open(dir: &Path, outgoing: PathBuf, fail_stop: FailStop) -> Result<Self, StorageError> {
         crate::storage::clear_dir(&outgoing)?;
         let (db, loaded) = StateDb::open(dir, fail_stop.clone())?;
         let Loaded {

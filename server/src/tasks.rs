@@ -94,7 +94,10 @@ impl Tasks {
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
             Err(error) => {
                 let task = self.names.remove(&error.id()).unwrap_or("task");
-                Ok(TaskError { task, why: error.to_string() })
+                Ok(TaskError {
+                    task,
+                    why: error.to_string(),
+                })
             }
         }
     }

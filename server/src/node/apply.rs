@@ -61,7 +61,9 @@ impl Group {
 
 impl Applier {
     fn apply_group(&self, group: Group) -> io::Result<()> {
-        let Some(last) = group.entries.last().map(|entry| entry.log_id) else { return Ok(()) };
+        let Some(last) = group.entries.last().map(|entry| entry.log_id) else {
+            return Ok(());
+        };
         let mut batches = Vec::with_capacity(group.entries.len());
         let mut membership = None;
         for entry in group.entries {
@@ -105,7 +107,10 @@ impl Applier {
 fn undecodable(near: LogId, error: &dyn std::fmt::Display) -> io::Error {
     io::Error::new(
         io::ErrorKind::InvalidData,
-        format!("a committed entry at or before index {} cannot be read: {error}", near.index),
+        format!(
+            "a committed entry at or before index {} cannot be read: {error}",
+            near.index
+        ),
     )
 }
 
@@ -132,7 +137,9 @@ impl RaftStateMachine<TypeConfig> for Applier {
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder {
-        Builder { store: self.store.clone() }
+        Builder {
+            store: self.store.clone(),
+        }
     }
 
     async fn install_snapshot(
@@ -167,7 +174,10 @@ impl RaftStateMachine<TypeConfig> for Applier {
             last_log_id: applied,
             last_membership: membership,
         };
-        Ok(Some(SnapshotOf::<TypeConfig, _> { meta, snapshot: dir }))
+        Ok(Some(SnapshotOf::<TypeConfig, _> {
+            meta,
+            snapshot: dir,
+        }))
     }
 }
 
@@ -183,17 +193,17 @@ pub(super) struct Builder {
 impl RaftSnapshotBuilder<TypeConfig> for Builder {
     type SnapshotData = SnapshotDir;
 
-    async fn build_snapshot(
-        &mut self,
-    ) -> Result<SnapshotOf<TypeConfig, SnapshotDir>, io::Error> {
+    async fn build_snapshot(&mut self) -> Result<SnapshotOf<TypeConfig, SnapshotDir>, io::Error> {
         let store = self.store.clone();
-        let (applied, membership) =
-            tokio::task::spawn_blocking(move || store.flush()).await??;
+        let (applied, membership) = tokio::task::spawn_blocking(move || store.flush()).await??;
         let meta = SnapshotMetaOf::<TypeConfig> {
             last_log_id: applied,
             last_membership: membership,
         };
         // openraft keeps the meta and drops the data.
-        Ok(SnapshotOf::<TypeConfig, _> { meta, snapshot: SnapshotDir::empty() })
+        Ok(SnapshotOf::<TypeConfig, _> {
+            meta,
+            snapshot: SnapshotDir::empty(),
+        })
     }
 }

@@ -79,7 +79,10 @@ impl Schedule {
             Keep::Period { retention, samples } => {
                 samples.push_back((now, revision));
                 // The newest sample that is old enough is the one to compact to.
-                while samples.get(1).is_some_and(|(at, _)| now.duration_since(*at) >= *retention) {
+                while samples
+                    .get(1)
+                    .is_some_and(|(at, _)| now.duration_since(*at) >= *retention)
+                {
                     samples.pop_front();
                 }
                 let (at, oldest) = *samples.front()?;
@@ -127,8 +130,9 @@ impl Node {
                 schedule.forget(Instant::now());
                 continue;
             }
-            let (revision, compacted) =
-                self.store().read(|state, _| (state.revision(), state.compacted()));
+            let (revision, compacted) = self
+                .store()
+                .read(|state, _| (state.revision(), state.compacted()));
             let target = schedule.look(Instant::now(), revision);
             if let Some(target) = target.filter(|target| *target > compacted) {
                 self.compact(target).await;
@@ -193,8 +197,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_new_leader_does_not_use_what_it_sampled_before() {
         let start = Instant::now();
-        let mut schedule =
-            Schedule::new(AutoCompaction::Periodic(minutes(10)), start).unwrap();
+        let mut schedule = Schedule::new(AutoCompaction::Periodic(minutes(10)), start).unwrap();
         schedule.look(start, Revision::new(5));
         schedule.forget(start + minutes(60));
         assert_eq!(schedule.look(start + minutes(61), Revision::new(9)), None);

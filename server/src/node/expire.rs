@@ -23,7 +23,10 @@ const SCAN_INTERVAL: Duration = Duration::from_millis(500);
 /// How many leases may be revoked at one scan.
 const EXPIRIES_PER_SCAN: usize = LEASE_EXPIRIES_PER_SECOND / 2;
 
-const _: () = assert!(SCAN_INTERVAL.as_millis() == 500, "EXPIRIES_PER_SCAN is half a second's worth");
+const _: () = assert!(
+    SCAN_INTERVAL.as_millis() == 500,
+    "EXPIRIES_PER_SCAN is half a second's worth"
+);
 
 /// Deadlines of all leases, while this member leads.
 #[derive(Debug, Default)]
@@ -118,7 +121,9 @@ impl LeaseClock {
     /// Gives a lease its full time again.
     pub(super) fn renew(&self, id: LeaseId) -> Renewal {
         let mut guard = self.lock();
-        let Some(deadlines) = &mut *guard else { return Renewal::NotLeading };
+        let Some(deadlines) = &mut *guard else {
+            return Renewal::NotLeading;
+        };
         let Some(&Deadline { at, ttl }) = deadlines.leases.get(&id) else {
             return Renewal::Missing;
         };
@@ -137,7 +142,10 @@ impl LeaseClock {
         Ok(deadlines.leases.get(&id).map(|deadline| LeaseRemaining {
             granted: deadline.ttl,
             remaining: i64::try_from(
-                deadline.at.saturating_duration_since(Instant::now()).as_secs(),
+                deadline
+                    .at
+                    .saturating_duration_since(Instant::now())
+                    .as_secs(),
             )
             .unwrap_or(i64::MAX),
         }))
@@ -150,7 +158,10 @@ impl LeaseClock {
             tokio::pin!(changed);
             // Registered before looking, so that no change is missed in between.
             changed.as_mut().enable();
-            let is_there = self.lock().as_ref().is_some_and(|d| d.leases.contains_key(&id));
+            let is_there = self
+                .lock()
+                .as_ref()
+                .is_some_and(|d| d.leases.contains_key(&id));
             if !is_there {
                 return;
             }
@@ -162,7 +173,9 @@ impl LeaseClock {
     fn expired(&self) -> Vec<LeaseId> {
         let now = Instant::now();
         let guard = self.lock();
-        let Some(deadlines) = &*guard else { return Vec::new() };
+        let Some(deadlines) = &*guard else {
+            return Vec::new();
+        };
         let late = deadlines.order.iter().take_while(|(at, _)| *at <= now);
         late.take(EXPIRIES_PER_SCAN).map(|&(_, id)| id).collect()
     }
@@ -189,7 +202,9 @@ impl LeaseClock {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Deadlines>> {
-        self.deadlines.lock().expect("nothing panics while it holds this lock")
+        self.deadlines
+            .lock()
+            .expect("nothing panics while it holds this lock")
     }
 }
 
@@ -216,7 +231,10 @@ mod tests {
         let left = clock.remaining(id(1)).unwrap().unwrap();
         assert_eq!((left.granted, left.remaining), (10, 9));
         clock.applied(&[(id(2), None)]);
-        assert_eq!((clock.expired(), clock.renew(id(2))), (vec![], Renewal::Missing));
+        assert_eq!(
+            (clock.expired(), clock.renew(id(2))),
+            (vec![], Renewal::Missing)
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -227,7 +245,10 @@ mod tests {
         tokio::time::advance(Duration::from_secs(2)).await;
         let gone = clock.wait_gone(id(1));
         tokio::pin!(gone);
-        assert!(futures::poll!(gone.as_mut()).is_pending(), "the lease is still there");
+        assert!(
+            futures::poll!(gone.as_mut()).is_pending(),
+            "the lease is still there"
+        );
         clock.applied(&[(id(1), None)]);
         gone.await;
     }

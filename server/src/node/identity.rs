@@ -27,7 +27,9 @@ pub struct Identity {
 #[non_exhaustive]
 pub enum IdentityError {
     /// Another process uses it.
-    #[error("data directory {0} is in use by another process; stop that one, or use another --data-dir")]
+    #[error(
+        "data directory {0} is in use by another process; stop that one, or use another --data-dir"
+    )]
     InUse(PathBuf),
     /// It belongs to another member or cluster.
     #[error(
@@ -48,7 +50,9 @@ pub enum IdentityError {
         want_cluster: u64,
     },
     /// A later version wrote it.
-    #[error("data directory {dir} has format {found}; this version reads up to {FORMAT}. Use a newer version")]
+    #[error(
+        "data directory {dir} has format {found}; this version reads up to {FORMAT}. Use a newer version"
+    )]
     TooNew {
         /// The directory.
         dir: PathBuf,
@@ -56,7 +60,9 @@ pub enum IdentityError {
         found: u32,
     },
     /// The identity file is gone, the data is not.
-    #[error("data directory {0} has data but no identity file; restore it from where it was copied")]
+    #[error(
+        "data directory {0} has data but no identity file; restore it from where it was copied"
+    )]
     Missing(PathBuf),
     /// The identity file cannot be understood.
     #[error("{path}: {why}")]
@@ -81,7 +87,10 @@ pub enum IdentityError {
 pub fn member_id(peer_urls: &[String], token: &str) -> MemberId {
     let mut urls: Vec<&str> = peer_urls.iter().map(String::as_str).collect();
     urls.sort_unstable();
-    let digest = Sha1::new().chain_update(urls.concat()).chain_update(token).finalize();
+    let digest = Sha1::new()
+        .chain_update(urls.concat())
+        .chain_update(token)
+        .finalize();
     MemberId::new(first_eight(&digest))
 }
 
@@ -90,7 +99,9 @@ pub fn member_id(peer_urls: &[String], token: &str) -> MemberId {
 pub fn cluster_id(members: impl IntoIterator<Item = MemberId>) -> u64 {
     let mut ids: Vec<u64> = members.into_iter().map(MemberId::get).collect();
     ids.sort_unstable();
-    let digest = ids.iter().fold(Sha1::new(), |sha, id| sha.chain_update(id.to_be_bytes()));
+    let digest = ids
+        .iter()
+        .fold(Sha1::new(), |sha, id| sha.chain_update(id.to_be_bytes()));
     first_eight(&digest.finalize())
 }
 
@@ -126,7 +137,10 @@ pub(super) struct DataDir {
 impl DataDir {
     /// Opens or makes the directory and locks it.
     pub(super) fn open(path: &Path) -> Result<Self, IdentityError> {
-        let io = |why| IdentityError::Io { dir: path.to_owned(), why };
+        let io = |why| IdentityError::Io {
+            dir: path.to_owned(),
+            why,
+        };
         make_private_dir(path).map_err(io)?;
         let lock = File::options()
             .create(true)
@@ -135,7 +149,10 @@ impl DataDir {
             .open(path.join("lock"))
             .map_err(io)?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
+            Ok(()) => Ok(Self {
+                path: path.to_owned(),
+                _lock: lock,
+            }),
             Err(std::fs::TryLockError::WouldBlock) => Err(IdentityError::InUse(path.to_owned())),
             Err(std::fs::TryLockError::Error(why)) => Err(io(why)),
         }
@@ -158,12 +175,23 @@ impl DataDir {
                     Ok(None)
                 };
             }
-            Err(why) => return Err(IdentityError::Io { dir: self.path.clone(), why }),
+            Err(why) => {
+                return Err(IdentityError::Io {
+                    dir: self.path.clone(),
+                    why,
+                });
+            }
         };
-        let unreadable = |why: String| IdentityError::Unreadable { path: path.clone(), why };
+        let unreadable = |why: String| IdentityError::Unreadable {
+            path: path.clone(),
+            why,
+        };
         let found: OnDisk = serde_json::from_str(&text).map_err(|e| unreadable(e.to_string()))?;
         if found.format > FORMAT {
-            return Err(IdentityError::TooNew { dir: self.path.clone(), found: found.format });
+            return Err(IdentityError::TooNew {
+                dir: self.path.clone(),
+                found: found.format,
+            });
         }
         let id = |text: &str| {
             u64::from_str_radix(text, 16).map_err(|e| unreadable(format!("id {text:?}: {e}")))
@@ -192,7 +220,10 @@ impl DataDir {
             std::fs::rename(&new, self.join(IDENTITY))?;
             File::open(&self.path)?.sync_all()
         };
-        write().map_err(|why| IdentityError::Io { dir: self.path.clone(), why })
+        write().map_err(|why| IdentityError::Io {
+            dir: self.path.clone(),
+            why,
+        })
     }
 
     /// Refuses a directory that is not of the member the flags describe.
@@ -213,7 +244,10 @@ impl DataDir {
 /// A directory that only its owner may read: it holds everybody's data.
 fn make_private_dir(path: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
 }
 
 #[cfg(test)]
@@ -221,7 +255,11 @@ mod tests {
     use super::*;
 
     fn identity() -> Identity {
-        Identity { cluster_id: 0xc, member_id: MemberId::new(0xa), name: "n1".into() }
+        Identity {
+            cluster_id: 0xc,
+            member_id: MemberId::new(0xa),
+            name: "n1".into(),
+        }
     }
 
     #[test]
@@ -238,12 +276,21 @@ mod tests {
         let dir = DataDir::open(temp.path()).unwrap();
         assert_eq!(dir.identity().unwrap(), None);
         dir.write_identity(&identity()).unwrap();
-        assert!(matches!(DataDir::open(temp.path()), Err(IdentityError::InUse(_))));
+        assert!(matches!(
+            DataDir::open(temp.path()),
+            Err(IdentityError::InUse(_))
+        ));
         drop(dir);
         let dir = DataDir::open(temp.path()).unwrap();
         assert_eq!(dir.identity().unwrap(), Some(identity()));
-        let other = Identity { cluster_id: 0xd, ..identity() };
-        assert!(matches!(dir.check(&identity(), &other), Err(IdentityError::Mismatch { .. })));
+        let other = Identity {
+            cluster_id: 0xd,
+            ..identity()
+        };
+        assert!(matches!(
+            dir.check(&identity(), &other),
+            Err(IdentityError::Mismatch { .. })
+        ));
     }
 
     #[test]

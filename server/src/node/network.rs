@@ -41,7 +41,11 @@ impl RaftNetworkFactory<TypeConfig> for Network {
     type Network = PeerNetwork;
 
     async fn new_client(&mut self, target: u64, node: &PeerNode) -> PeerNetwork {
-        PeerNetwork { target, node: node.clone(), peers: self.peers.clone() }
+        PeerNetwork {
+            target,
+            node: node.clone(),
+            peers: self.peers.clone(),
+        }
     }
 }
 
@@ -55,7 +59,9 @@ pub(super) struct PeerNetwork {
 
 impl PeerNetwork {
     fn client(&self) -> Result<Client, RPCError<TypeConfig>> {
-        self.peers.raft_client(self.target, &self.node.peer_urls).map_err(unknown)
+        self.peers
+            .raft_client(self.target, &self.node.peer_urls)
+            .map_err(unknown)
     }
 }
 
@@ -73,7 +79,9 @@ fn failed(status: Status) -> RPCError<TypeConfig> {
 }
 
 fn missing(what: &str) -> RPCError<TypeConfig> {
-    RPCError::Network(NetworkError::from_string(format!("the answer has no {what}")))
+    RPCError::Network(NetworkError::from_string(format!(
+        "the answer has no {what}"
+    )))
 }
 
 fn request<T>(message: T, timeout: Duration) -> tonic::Request<T> {
@@ -117,7 +125,11 @@ fn vote_response(
     response: pb::VoteResponse,
 ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
     let vote = vote_from_pb(response.vote.ok_or_else(|| missing("vote"))?);
-    Ok(VoteResponse::new(vote, response.last_log_id.map(log_id_from_pb), response.granted))
+    Ok(VoteResponse::new(
+        vote,
+        response.last_log_id.map(log_id_from_pb),
+        response.granted,
+    ))
 }
 
 impl NetBackoff<TypeConfig> for PeerNetwork {
@@ -160,7 +172,13 @@ impl NetVote<TypeConfig> for PeerNetwork {
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
         let request = request(vote_request_to_pb(&rpc), option.soft_ttl());
-        vote_response(self.client()?.vote(request).await.map_err(failed)?.into_inner())
+        vote_response(
+            self.client()?
+                .vote(request)
+                .await
+                .map_err(failed)?
+                .into_inner(),
+        )
     }
 
     async fn pre_vote(
@@ -169,7 +187,13 @@ impl NetVote<TypeConfig> for PeerNetwork {
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
         let request = request(vote_request_to_pb(&rpc), option.soft_ttl());
-        vote_response(self.client()?.pre_vote(request).await.map_err(failed)?.into_inner())
+        vote_response(
+            self.client()?
+                .pre_vote(request)
+                .await
+                .map_err(failed)?
+                .into_inner(),
+        )
     }
 }
 
@@ -183,8 +207,10 @@ impl NetSnapshot<TypeConfig> for PeerNetwork {
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
-        let mut client =
-            self.peers.bulk_client(self.target, &self.node.peer_urls).map_err(unknown)?;
+        let mut client = self
+            .peers
+            .bulk_client(self.target, &self.node.peer_urls)
+            .map_err(unknown)?;
         let header = pb::SnapshotHeader {
             vote: Some(vote_to_pb(&vote)),
             last_log_id: snapshot.meta.last_log_id.map(log_id_to_pb),
@@ -215,8 +241,12 @@ impl NetTransferLeader<TypeConfig> for PeerNetwork {
             last_log_id: req.last_log_id().copied().map(log_id_to_pb),
         };
         let request = request(message, option.soft_ttl());
-        let response =
-            self.client()?.transfer_leader(request).await.map_err(failed)?.into_inner();
+        let response = self
+            .client()?
+            .transfer_leader(request)
+            .await
+            .map_err(failed)?
+            .into_inner();
         Ok(match response.result.ok_or_else(|| missing("result"))? {
             pb::transfer_leader_response::Result::Accepted(_) => Ok(()),
             pb::transfer_leader_response::Result::VoteChanged(actual) => {

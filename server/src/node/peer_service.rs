@@ -36,14 +36,24 @@ pub struct PeerService {
 impl PeerService {
     /// Answers for `node`; snapshots are received below `incoming`.
     pub fn new(node: Node, incoming: PathBuf) -> Self {
-        Self { node, incoming, received: AtomicU64::new(0) }
+        Self {
+            node,
+            incoming,
+            received: AtomicU64::new(0),
+        }
     }
 
     /// Refuses calls that are meant for another cluster or another member.
     fn check<T>(&self, request: &Request<T>) -> Result<(), Status> {
         let identity = self.node.identity();
-        for (name, own) in [(CLUSTER_ID, identity.cluster_id), (TO, identity.member_id.get())] {
-            let meant = request.metadata().get(name).and_then(|value| value.to_str().ok());
+        for (name, own) in [
+            (CLUSTER_ID, identity.cluster_id),
+            (TO, identity.member_id.get()),
+        ] {
+            let meant = request
+                .metadata()
+                .get(name)
+                .and_then(|value| value.to_str().ok());
             if meant.and_then(|id| u64::from_str_radix(id, 16).ok()) != Some(own) {
                 return Err(Status::permission_denied(format!(
                     "this is {name} {own:x}; the call is for {}",
@@ -85,27 +95,34 @@ fn vote_response(response: &openraft::raft::VoteResponse<TypeConfig>) -> pb::Vot
 fn append_request(
     request: pb::AppendRequest,
 ) -> Result<AppendEntriesRequest<TypeConfig>, DecodeError> {
-    let vote = request
-        .vote
-        .ok_or_else(|| DecodeError { what: "append", why: "vote is missing".into() })?;
+    let vote = request.vote.ok_or_else(|| DecodeError {
+        what: "append",
+        why: "vote is missing".into(),
+    })?;
     Ok(AppendEntriesRequest {
         vote: vote_from_pb(vote),
         prev_log_id: request.prev_log_id.map(log_id_from_pb),
-        entries: request.entries.into_iter().map(entry_from_pb).collect::<Result<_, _>>()?,
+        entries: request
+            .entries
+            .into_iter()
+            .map(entry_from_pb)
+            .collect::<Result<_, _>>()?,
         leader_commit: request.leader_commit.map(log_id_from_pb),
     })
 }
 
-fn append_response(
-    result: &openraft::raft::StreamAppendResult<TypeConfig>,
-) -> pb::AppendResponse {
+fn append_response(result: &openraft::raft::StreamAppendResult<TypeConfig>) -> pb::AppendResponse {
     use pb::append_response::Result as R;
     let result = match result {
-        Ok(matched) => R::Matched(pb::Matched { log_id: matched.map(log_id_to_pb) }),
+        Ok(matched) => R::Matched(pb::Matched {
+            log_id: matched.map(log_id_to_pb),
+        }),
         Err(StreamAppendError::Conflict(id)) => R::Conflict(log_id_to_pb(*id)),
         Err(StreamAppendError::HigherVote(vote)) => R::HigherVote(vote_to_pb(vote)),
     };
-    pb::AppendResponse { result: Some(result) }
+    pb::AppendResponse {
+        result: Some(result),
+    }
 }
 
 #[tonic::async_trait]
@@ -169,11 +186,15 @@ impl Peer for PeerService {
                 R::VoteChanged(vote_to_pb(&actual))
             }
             Ok(Err(TransferLeaderError::LogNotFlushed { actual, .. })) => {
-                R::NotFlushed(pb::Matched { log_id: actual.map(log_id_to_pb) })
+                R::NotFlushed(pb::Matched {
+                    log_id: actual.map(log_id_to_pb),
+                })
             }
             Err(fatal) => return Err(stopped(fatal)),
         };
-        Ok(Response::new(pb::TransferLeaderResponse { result: Some(result) }))
+        Ok(Response::new(pb::TransferLeaderResponse {
+            result: Some(result),
+        }))
     }
 
     async fn install_snapshot(
@@ -183,29 +204,40 @@ impl Peer for PeerService {
         use pb::snapshot_chunk::Part;
         self.check(&request)?;
         let mut chunks = request.into_inner();
-        let Some(pb::SnapshotChunk { part: Some(Part::Header(header)) }) = chunks.message().await?
+        let Some(pb::SnapshotChunk {
+            part: Some(Part::Header(header)),
+        }) = chunks.message().await?
         else {
             return Err(bad("header"));
         };
         let vote = vote_from_pb(header.vote.ok_or_else(|| bad("vote"))?);
         let membership = header.membership.ok_or_else(|| bad("membership"))?;
         let number = self.received.fetch_add(1, Ordering::Relaxed);
-        let dir = self.incoming.join(format!("{:x}-{number}", std::process::id()));
+        let dir = self
+            .incoming
+            .join(format!("{:x}-{number}", std::process::id()));
         let mut receiver = Receiver::create(dir)
             .await
             .map_err(|error| Status::internal(format!("receiving a snapshot: {error}")))?;
         while let Some(chunk) = chunks.message().await? {
-            let Some(Part::File(file)) = chunk.part else { return Err(bad("file")) };
+            let Some(Part::File(file)) = chunk.part else {
+                return Err(bad("file"));
+            };
             receiver.write(file).await?;
         }
         let meta = SnapshotMetaOf::<TypeConfig> {
             last_log_id: header.last_log_id.map(log_id_from_pb),
             last_membership: stored_membership_from_pb(membership).map_err(undecodable)?,
         };
-        let snapshot = SnapshotOf::<TypeConfig, _> { meta, snapshot: receiver.finish()? };
+        let snapshot = SnapshotOf::<TypeConfig, _> {
+            meta,
+            snapshot: receiver.finish()?,
+        };
         let installed = self.node.raft().install_full_snapshot(vote, snapshot).await;
         let response = installed.map_err(stopped)?;
-        Ok(Response::new(pb::SnapshotResponse { vote: Some(vote_to_pb(&response.vote)) }))
+        Ok(Response::new(pb::SnapshotResponse {
+            vote: Some(vote_to_pb(&response.vote)),
+        }))
     }
 
     async fn read_index(
@@ -215,7 +247,9 @@ impl Peer for PeerService {
         self.check(&request)?;
         let read = own_index(self.node.raft()).await;
         let read = read.map_err(|_| Status::failed_precondition("not leader"))?;
-        Ok(Response::new(pb::ReadIndexResponse { read_log_id: Some(log_id_to_pb(read)) }))
+        Ok(Response::new(pb::ReadIndexResponse {
+            read_log_id: Some(log_id_to_pb(read)),
+        }))
     }
 
     async fn propose(
@@ -245,7 +279,11 @@ impl Peer for PeerService {
         self.check(&request)?;
         let mut ttls = Vec::new();
         for id in request.into_inner().ids {
-            let renewed = self.node.renew_here(LeaseId::new(id)).await.map_err(not_leading)?;
+            let renewed = self
+                .node
+                .renew_here(LeaseId::new(id))
+                .await
+                .map_err(not_leading)?;
             ttls.push(renewed.unwrap_or(0));
         }
         Ok(Response::new(pb::LeaseKeepAliveResponse { ttls }))

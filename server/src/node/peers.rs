@@ -42,7 +42,9 @@ pub(super) struct Address {
 
 impl tonic::service::Interceptor for Address {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        request.metadata_mut().insert(CLUSTER_ID, self.cluster_id.clone());
+        request
+            .metadata_mut()
+            .insert(CLUSTER_ID, self.cluster_id.clone());
         request.metadata_mut().insert(TO, self.to.clone());
         Ok(request)
     }
@@ -77,7 +79,11 @@ pub(super) enum ForwardError {
 impl Peers {
     /// No connections yet; `timeout` bounds each call but streams.
     pub(super) fn new(cluster_id: u64, timeout: Duration) -> Self {
-        Self { cluster_id, timeout, members: Mutex::default() }
+        Self {
+            cluster_id,
+            timeout,
+            members: Mutex::default(),
+        }
     }
 
     /// The connection for votes and log entries of `member`, at `urls`.
@@ -94,7 +100,10 @@ impl Peers {
 
     /// Remembers where `member` is reached; connects when first needed.
     pub(super) fn learn(&self, member: u64, urls: &[String]) -> Result<(), PeerError> {
-        let mut members = self.members.lock().expect("nothing panics while it holds this lock");
+        let mut members = self
+            .members
+            .lock()
+            .expect("nothing panics while it holds this lock");
         if members.get(&member).is_some_and(|peer| peer.urls == urls) {
             return Ok(());
         }
@@ -121,18 +130,30 @@ impl Peers {
                 .max_decoding_message_size(PEER_MESSAGE_BYTES_MAX)
                 .max_encoding_message_size(PEER_MESSAGE_BYTES_MAX)
         };
-        let peer = Peer { urls: urls.to_vec(), raft: client(), other: client() };
+        let peer = Peer {
+            urls: urls.to_vec(),
+            raft: client(),
+            other: client(),
+        };
         members.insert(member, peer);
         Ok(())
     }
 
     fn find(&self, member: u64) -> Result<Peer, PeerError> {
-        let members = self.members.lock().expect("nothing panics while it holds this lock");
-        members.get(&member).cloned().ok_or(PeerError::Unknown(member))
+        let members = self
+            .members
+            .lock()
+            .expect("nothing panics while it holds this lock");
+        members
+            .get(&member)
+            .cloned()
+            .ok_or(PeerError::Unknown(member))
     }
 
     fn other(&self, member: u64) -> Result<Client, Status> {
-        self.find(member).map(|peer| peer.other).map_err(|e| Status::unavailable(e.to_string()))
+        self.find(member)
+            .map(|peer| peer.other)
+            .map_err(|e| Status::unavailable(e.to_string()))
     }
 
     fn request<T>(&self, message: T) -> Request<T> {
@@ -160,21 +181,26 @@ impl Peers {
     pub(super) async fn read_index(&self, leader: u64) -> Result<LogId, Status> {
         let request = self.request(pb::ReadIndexRequest {});
         let response = self.other(leader)?.read_index(request).await?.into_inner();
-        let read = response.read_log_id.ok_or_else(|| Status::internal("no read index"))?;
+        let read = response
+            .read_log_id
+            .ok_or_else(|| Status::internal("no read index"))?;
         Ok(log_id_from_pb(read))
     }
 
     /// Asks `leader` to renew leases; seconds granted to each, 0 for one that does not exist.
-    pub(super) async fn keep_alive(
-        &self,
-        leader: u64,
-        ids: Vec<i64>,
-    ) -> Result<Vec<i64>, Status> {
+    pub(super) async fn keep_alive(&self, leader: u64, ids: Vec<i64>) -> Result<Vec<i64>, Status> {
         let count = ids.len();
         let request = self.request(pb::LeaseKeepAliveRequest { ids });
-        let ttls = self.other(leader)?.lease_keep_alive(request).await?.into_inner().ttls;
+        let ttls = self
+            .other(leader)?
+            .lease_keep_alive(request)
+            .await?
+            .into_inner()
+            .ttls;
         if ttls.len() != count {
-            return Err(Status::internal("the leader answered for another number of leases"));
+            return Err(Status::internal(
+                "the leader answered for another number of leases",
+            ));
         }
         Ok(ttls)
     }
@@ -186,7 +212,11 @@ impl Peers {
         id: LeaseId,
     ) -> Result<Option<LeaseRemaining>, Status> {
         let request = self.request(pb::LeaseRemainingRequest { id: id.get() });
-        let found = self.other(leader)?.lease_remaining(request).await?.into_inner();
+        let found = self
+            .other(leader)?
+            .lease_remaining(request)
+            .await?
+            .into_inner();
         Ok(found.found.then_some(LeaseRemaining {
             granted: found.granted_ttl,
             remaining: found.remaining_ttl,
@@ -216,7 +246,9 @@ pub(super) fn is_unsent(status: &Status) -> bool {
 }
 
 fn ascii(id: u64) -> MetadataValue<Ascii> {
-    format!("{id:x}").parse().expect("hexadecimal digits are ASCII")
+    format!("{id:x}")
+        .parse()
+        .expect("hexadecimal digits are ASCII")
 }
 
 /// The peers, shared by everything that talks to them.

@@ -33,7 +33,10 @@ struct Waiting {
 impl Pending {
     /// Keeps `answers` until the batch `sequence` is applied or given up.
     pub(super) fn insert(&self, sequence: u64, answers: Vec<Answer>) {
-        let waiting = Waiting { since: Instant::now(), answers };
+        let waiting = Waiting {
+            since: Instant::now(),
+            answers,
+        };
         let previous = self.lock().insert(sequence, waiting);
         assert!(previous.is_none(), "sequence numbers are used once");
     }
@@ -54,9 +57,15 @@ impl Pending {
         let late: Vec<Answer> = {
             let mut batches = self.lock();
             let is_late = |waiting: &Waiting| now.duration_since(waiting.since) > timeout;
-            let late: Vec<u64> =
-                batches.iter().filter(|(_, w)| is_late(w)).map(|(&sequence, _)| sequence).collect();
-            late.iter().filter_map(|s| batches.remove(s)).flat_map(|w| w.answers).collect()
+            let late: Vec<u64> = batches
+                .iter()
+                .filter(|(_, w)| is_late(w))
+                .map(|(&sequence, _)| sequence)
+                .collect();
+            late.iter()
+                .filter_map(|s| batches.remove(s))
+                .flat_map(|w| w.answers)
+                .collect()
         };
         fail_all(late.into_iter(), error);
     }
@@ -68,7 +77,9 @@ impl Pending {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, Waiting>> {
-        self.batches.lock().expect("nothing panics while it holds this lock")
+        self.batches
+            .lock()
+            .expect("nothing panics while it holds this lock")
     }
 }
 
@@ -93,7 +104,10 @@ mod tests {
         pending.insert(2, vec![new]);
         pending.fail_older_than(Duration::from_secs(7), &NodeError::Timeout);
         assert_eq!(old_answer.await.unwrap(), Err(NodeError::Timeout));
-        assert!(new_answer.try_recv().is_err(), "the second batch is still under way");
+        assert!(
+            new_answer.try_recv().is_err(),
+            "the second batch is still under way"
+        );
         assert!(pending.take(1).is_none() && pending.take(2).is_some());
     }
 }

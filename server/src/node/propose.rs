@@ -24,8 +24,8 @@ use super::peers::{ForwardError, Peers};
 use super::pending::{Answer, Pending, fail_all};
 use super::{NodeError, Raft};
 use crate::limits::{
-    BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, COMMAND_BYTES_MAX, IN_FLIGHT_MAX, PROPOSAL_RETRY, QUEUE_BYTES_MAX,
-    QUEUE_COMMANDS_MAX,
+    BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, COMMAND_BYTES_MAX, IN_FLIGHT_MAX, PROPOSAL_RETRY,
+    QUEUE_BYTES_MAX, QUEUE_COMMANDS_MAX,
 };
 use crate::raft::{Payload, TypeConfig};
 
@@ -97,7 +97,12 @@ impl Proposer {
             return Err(NodeError::TooManyRequests);
         }
         queue.bytes += bytes;
-        queue.commands.push_back(Queued { command, answer, bytes, since: Instant::now() });
+        queue.commands.push_back(Queued {
+            command,
+            answer,
+            bytes,
+            since: Instant::now(),
+        });
         let was_empty = queue.commands.len() == 1;
         drop(queue);
         if was_empty {
@@ -119,7 +124,9 @@ impl Proposer {
                 if is_full {
                     break;
                 }
-                let Some(queued) = queue.commands.pop_front() else { break };
+                let Some(queued) = queue.commands.pop_front() else {
+                    break;
+                };
                 queue.bytes -= queued.bytes;
                 if !queued.answer.is_closed() {
                     bytes += queued.bytes;
@@ -132,7 +139,11 @@ impl Proposer {
             return None;
         }
         let sequence = self.next_sequence.fetch_add(1, Ordering::Relaxed);
-        let batch = Batch { origin: self.origin, sequence, commands };
+        let batch = Batch {
+            origin: self.origin,
+            sequence,
+            commands,
+        };
         let mut bytes = Vec::new();
         batch.encode(&mut bytes);
         self.pending.insert(sequence, answers);
@@ -147,8 +158,14 @@ impl Proposer {
         {
             let mut queue = self.lock();
             let now = Instant::now();
-            while queue.commands.front().is_some_and(|q| now.duration_since(q.since) > timeout) {
-                let Some(queued) = queue.commands.pop_front() else { break };
+            while queue
+                .commands
+                .front()
+                .is_some_and(|q| now.duration_since(q.since) > timeout)
+            {
+                let Some(queued) = queue.commands.pop_front() else {
+                    break;
+                };
                 queue.bytes -= queued.bytes;
                 unproposed.push(queued.answer);
             }
@@ -169,7 +186,9 @@ impl Proposer {
         sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             while in_flight.len() < IN_FLIGHT_MAX {
-                let Some((sequence, bytes)) = self.next_batch() else { break };
+                let Some((sequence, bytes)) = self.next_batch() else {
+                    break;
+                };
                 let submit = self.submit(sequence, bytes, &raft, &peers, timeout);
                 // A leader without a quorum never answers; the sweep has told the callers then.
                 in_flight.push(tokio::time::timeout(timeout, submit));
@@ -215,7 +234,10 @@ impl Proposer {
         queue.is_closed = true;
         let left = std::mem::take(&mut queue.commands);
         drop(queue);
-        fail_all(left.into_iter().map(|queued| queued.answer), &NodeError::Stopped);
+        fail_all(
+            left.into_iter().map(|queued| queued.answer),
+            &NodeError::Stopped,
+        );
         self.pending.fail_everything(&NodeError::Stopped);
     }
 
@@ -230,7 +252,9 @@ impl Proposer {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Queue> {
-        self.queue.lock().expect("nothing panics while it holds this lock")
+        self.queue
+            .lock()
+            .expect("nothing panics while it holds this lock")
     }
 }
 

@@ -29,12 +29,17 @@ impl Node {
                 _ = ticks.tick() => {}
             }
             let size_bytes = self.store().size_bytes();
-            let is_raised =
-                self.store().read(|state, _| state.alarms().any(|raised| raised == alarm));
+            let is_raised = self
+                .store()
+                .read(|state, _| state.alarms().any(|raised| raised == alarm));
             if size_bytes < quota_bytes || is_raised {
                 continue;
             }
-            tracing::warn!(size_bytes, quota_bytes, "the database has reached its quota");
+            tracing::warn!(
+                size_bytes,
+                quota_bytes,
+                "the database has reached its quota"
+            );
             let command = Command::Alarm(AlarmChange {
                 activate: true,
                 member: alarm.0,

@@ -104,7 +104,9 @@ impl ReadIndex {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Waiting> {
-        self.waiting.lock().expect("nothing panics while it holds this lock")
+        self.waiting
+            .lock()
+            .expect("nothing panics while it holds this lock")
     }
 }
 
@@ -140,7 +142,10 @@ async fn leader_index(raft: &Raft, peers: &SharedPeers) -> Result<LogId, NodeErr
         Err(NotLeading::Elsewhere(leader)) => leader,
         Err(NotLeading::Error(error)) => return Err(error),
     };
-    peers.read_index(leader).await.map_err(|_| NodeError::LeaderChanged)
+    peers
+        .read_index(leader)
+        .await
+        .map_err(|_| NodeError::LeaderChanged)
 }
 
 /// Why this member gives no read index.

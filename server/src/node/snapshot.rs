@@ -56,7 +56,9 @@ pub(super) fn chunks(
 ) -> impl Stream<Item = pb::SnapshotChunk> + Send + 'static {
     let (sender, receiver) = tokio::sync::mpsc::channel(4);
     tokio::spawn(async move {
-        let first = pb::SnapshotChunk { part: Some(pb::snapshot_chunk::Part::Header(header)) };
+        let first = pb::SnapshotChunk {
+            part: Some(pb::snapshot_chunk::Part::Header(header)),
+        };
         if sender.send(first).await.is_ok()
             && let Err(error) = send_files(snapshot.path(), &sender).await
         {
@@ -119,7 +121,11 @@ impl Receiver {
     /// Receives into `path`, which must not exist.
     pub(super) async fn create(path: PathBuf) -> std::io::Result<Self> {
         tokio::fs::create_dir_all(&path).await?;
-        Ok(Self { dir: SnapshotDir::own(path), file: None, is_complete: false })
+        Ok(Self {
+            dir: SnapshotDir::own(path),
+            file: None,
+            is_complete: false,
+        })
     }
 
     /// Takes one chunk.
@@ -128,13 +134,17 @@ impl Receiver {
             self.begin(&chunk.name).await?;
         }
         let Some((file, name, crc32c)) = &mut self.file else {
-            return Err(Status::invalid_argument("snapshot data before a file's name"));
+            return Err(Status::invalid_argument(
+                "snapshot data before a file's name",
+            ));
         };
         file.write_all(&chunk.data).await.map_err(|e| disk(&e))?;
         *crc32c = crc32c::crc32c_append(*crc32c, &chunk.data);
         if chunk.last {
             if *crc32c != chunk.crc32c {
-                return Err(Status::data_loss(format!("checksum of snapshot file {name} is wrong")));
+                return Err(Status::data_loss(format!(
+                    "checksum of snapshot file {name} is wrong"
+                )));
             }
             file.sync_all().await.map_err(|e| disk(&e))?;
             self.file = None;
@@ -146,9 +156,13 @@ impl Receiver {
     async fn begin(&mut self, name: &str) -> Result<(), Status> {
         // A name is a plain file name: what a peer sends must not reach outside the directory.
         if Path::new(name).file_name() != Some(name.as_ref()) || self.file.is_some() {
-            return Err(Status::invalid_argument(format!("unexpected snapshot file {name:?}")));
+            return Err(Status::invalid_argument(format!(
+                "unexpected snapshot file {name:?}"
+            )));
         }
-        let file = File::create_new(self.dir.path().join(name)).await.map_err(|e| disk(&e))?;
+        let file = File::create_new(self.dir.path().join(name))
+            .await
+            .map_err(|e| disk(&e))?;
         self.file = Some((file, name.to_owned(), 0));
         Ok(())
     }
@@ -202,7 +216,11 @@ mod tests {
         let whole = whole.finish().unwrap();
         for name in ["a.sst", "empty"] {
             let (sent, got) = (source.join(name), whole.path().join(name));
-            assert_eq!(std::fs::read(sent).unwrap(), std::fs::read(got).unwrap(), "{name}");
+            assert_eq!(
+                std::fs::read(sent).unwrap(),
+                std::fs::read(got).unwrap(),
+                "{name}"
+            );
         }
 
         let mut cut = Receiver::create(temp.path().join("cut")).await.unwrap();
@@ -210,7 +228,10 @@ mod tests {
             cut.write(file).await.unwrap();
         }
         assert_eq!(cut.finish().unwrap_err().code(), tonic::Code::Aborted);
-        assert!(!temp.path().join("cut").exists(), "what arrived in part is deleted");
+        assert!(
+            !temp.path().join("cut").exists(),
+            "what arrived in part is deleted"
+        );
 
         let mut flipped = Receiver::create(temp.path().join("flipped")).await.unwrap();
         let mut first = files.clone();
@@ -227,7 +248,10 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         for name in ["../evil", "/evil", "a/b", ".."] {
             let mut receiver = Receiver::create(temp.path().join("in")).await.unwrap();
-            let file = pb::SnapshotFile { name: name.into(), ..pb::SnapshotFile::default() };
+            let file = pb::SnapshotFile {
+                name: name.into(),
+                ..pb::SnapshotFile::default()
+            };
             assert!(receiver.write(file).await.is_err(), "{name}");
         }
     }

@@ -111,7 +111,8 @@ fn raft_config(config: &NodeConfig, cluster_id: u64) -> Result<Config, OpenError
         allow_log_reversion: Some(false),
         ..Config::default()
     };
-    raft.validate().map_err(|error| OpenError::Raft(error.to_string()))
+    raft.validate()
+        .map_err(|error| OpenError::Raft(error.to_string()))
 }
 
 impl Node {
@@ -172,8 +173,10 @@ impl Node {
     async fn found(&self, config: &NodeConfig) -> Result<(), OpenError> {
         let raft = self.raft();
         let refused = |error: String| OpenError::Raft(error);
-        let is_initialized =
-            raft.is_initialized().await.map_err(|error| refused(error.to_string()))?;
+        let is_initialized = raft
+            .is_initialized()
+            .await
+            .map_err(|error| refused(error.to_string()))?;
         if is_initialized || !config.is_founder {
             return Ok(());
         }
@@ -182,10 +185,17 @@ impl Node {
             .iter()
             .map(|member| {
                 let id = member_id(&member.peer_urls, &config.initial_token);
-                (id.get(), PeerNode { peer_urls: member.peer_urls.clone() })
+                (
+                    id.get(),
+                    PeerNode {
+                        peer_urls: member.peer_urls.clone(),
+                    },
+                )
             })
             .collect();
-        raft.initialize(members).await.map_err(|error| refused(error.to_string()))
+        raft.initialize(members)
+            .await
+            .map_err(|error| refused(error.to_string()))
     }
 
     fn start(
@@ -202,15 +212,21 @@ impl Node {
         let (node, token) = (self.clone(), stop.clone());
         tasks.spawn("proposer", async move {
             let inner = &node.inner;
-            inner.proposer.run(inner.raft.clone(), inner.peers.clone(), timeout, token).await;
+            inner
+                .proposer
+                .run(inner.raft.clone(), inner.peers.clone(), timeout, token)
+                .await;
             Ok(())
         });
 
         let (node, token) = (self.clone(), stop.clone());
         tasks.spawn("read index", async move {
             let inner = &node.inner;
-            let (raft, peers, applied) =
-                (inner.raft.clone(), inner.peers.clone(), inner.applied.clone());
+            let (raft, peers, applied) = (
+                inner.raft.clone(),
+                inner.peers.clone(),
+                inner.applied.clone(),
+            );
             inner.reads.run(raft, peers, applied, timeout, token).await;
             Ok(())
         });
@@ -298,17 +314,24 @@ impl Node {
 
     /// Starts the leader's clockwork once the term's first entry is applied.
     async fn begin_leading(&self, term: u64) -> bool {
-        if self.raft().ensure_linearizable(ReadPolicy::ReadIndex).await.is_err() {
+        if self
+            .raft()
+            .ensure_linearizable(ReadPolicy::ReadIndex)
+            .await
+            .is_err()
+        {
             return false;
         }
         tracing::info!(term, "leading");
         self.inner.leases.start(
-            || self.store().read(|state, _| state.leases().map(|(id, l)| (id, l.ttl)).collect()),
+            || {
+                self.store()
+                    .read(|state, _| state.leases().map(|(id, l)| (id, l.ttl)).collect())
+            },
             self.inner.election_timeout,
         );
-        let is_alone = self.metrics(|metrics| {
-            metrics.membership_config.voter_ids().eq([self.id()])
-        });
+        let is_alone =
+            self.metrics(|metrics| metrics.membership_config.voter_ids().eq([self.id()]));
         self.inner.reads.set_alone(is_alone);
         true
     }
@@ -320,8 +343,9 @@ impl Node {
 
     /// Proposes the end of leases whose time is up. One that fails is found again by the next scan.
     async fn revoke_all(&self, leases: Vec<LeaseId>) {
-        let revocations =
-            leases.into_iter().map(|id| self.propose(Command::LeaseRevoke { id }));
+        let revocations = leases
+            .into_iter()
+            .map(|id| self.propose(Command::LeaseRevoke { id }));
         for result in futures::future::join_all(revocations).await {
             if let Err(error) = result {
                 tracing::warn!(%error, "cannot revoke an expired lease; trying again");
@@ -391,7 +415,10 @@ impl Node {
 
 /// Opens the data directory, and gives it an identity if it is new.
 fn open_dir(config: &NodeConfig) -> Result<(DataDir, Identity), OpenError> {
-    let ids = config.initial_members.iter().map(|m| member_id(&m.peer_urls, &config.initial_token));
+    let ids = config
+        .initial_members
+        .iter()
+        .map(|m| member_id(&m.peer_urls, &config.initial_token));
     let wanted = Identity {
         cluster_id: cluster_id(ids),
         member_id: member_id(&config.peer_urls, &config.initial_token),
@@ -403,7 +430,10 @@ fn open_dir(config: &NodeConfig) -> Result<(DataDir, Identity), OpenError> {
             if config.check_identity {
                 dir.check(&found, &wanted)?;
             }
-            Identity { name: wanted.name, ..found }
+            Identity {
+                name: wanted.name,
+                ..found
+            }
         }
         None => {
             dir.write_identity(&wanted)?;
@@ -413,10 +443,7 @@ fn open_dir(config: &NodeConfig) -> Result<(DataDir, Identity), OpenError> {
     Ok((dir, identity))
 }
 
-async fn open_storage(
-    dir: &DataDir,
-    fail_stop: &FailStop,
-) -> Result<(LogStore, Store), OpenError> {
+async fn open_storage(dir: &DataDir, fail_stop: &FailStop) -> Result<(LogStore, Store), OpenError> {
     let (raft, state, outgoing) = (dir.join("raft"), dir.join("state"), dir.join("outgoing"));
     let (incoming, fail_stop) = (dir.join("incoming"), fail_stop.clone());
     let opened = tokio::task::spawn_blocking(move || {
@@ -425,5 +452,7 @@ async fn open_storage(
         crate::storage::clear_dir(&incoming)?;
         Ok::<_, StorageError>((log, store))
     });
-    Ok(opened.await.map_err(|error| OpenError::Raft(error.to_string()))??)
+    Ok(opened
+        .await
+        .map_err(|error| OpenError::Raft(error.to_string()))??)
 }

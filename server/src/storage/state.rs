@@ -27,9 +27,7 @@ use rocksdb::{ColumnFamily, DB, FlushOptions, WriteBatch, WriteOptions};
 
 use self::compact::Compactor;
 use super::{FailStop, StorageError};
-use crate::raft::{
-    LogId, StoredMembership, log_id_to_pb, stored_membership_to_pb,
-};
+use crate::raft::{LogId, StoredMembership, log_id_to_pb, stored_membership_to_pb};
 
 pub use self::checkpoint::replace;
 pub use self::load::Loaded;
@@ -165,7 +163,11 @@ impl StateDb {
             let at = (event.kv.mod_revision, written.sub);
             let record = records::version_record(event);
             batch.put_cf(kv, records::version_key(&event.kv.key, at), record);
-            batch.put_cf(rev, records::change_key(at), records::change_record(written));
+            batch.put_cf(
+                rev,
+                records::change_key(at),
+                records::change_record(written),
+            );
         }
     }
 
@@ -195,13 +197,19 @@ impl StateDb {
 
     /// Bytes on disk and waiting to be written to it.
     pub fn size_bytes(&self) -> u64 {
-        self.sum(&["rocksdb.live-sst-files-size", "rocksdb.cur-size-all-mem-tables"])
+        self.sum(&[
+            "rocksdb.live-sst-files-size",
+            "rocksdb.cur-size-all-mem-tables",
+        ])
     }
 
     /// Bytes of data that is not superseded or deleted, about.
     pub fn size_in_use_bytes(&self) -> u64 {
-        self.sum(&["rocksdb.estimate-live-data-size", "rocksdb.cur-size-all-mem-tables"])
-            .min(self.size_bytes())
+        self.sum(&[
+            "rocksdb.estimate-live-data-size",
+            "rocksdb.cur-size-all-mem-tables",
+        ])
+        .min(self.size_bytes())
     }
 
     fn sum(&self, properties: &[&str]) -> u64 {

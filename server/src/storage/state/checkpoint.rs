@@ -16,17 +16,14 @@ use crate::storage::{StorageError, sync_dir};
 
 impl StateDb {
     /// Makes a copy in `to`, which must not exist, and says which log entry it is of. Blocks.
-    pub fn checkpoint(
-        &self,
-        to: &Path,
-    ) -> Result<(Option<LogId>, StoredMembership), StorageError> {
+    pub fn checkpoint(&self, to: &Path) -> Result<(Option<LogId>, StoredMembership), StorageError> {
         let files = &*self.files;
         let failed = |error: rocksdb::Error| files.error("making a checkpoint", error);
         Checkpoint::new(&files.db)
             .and_then(|checkpoint| checkpoint.create_checkpoint(to))
             .map_err(failed)?;
-        let copy =
-            DB::open_cf_for_read_only(&Options::default(), to, options::ALL, false).map_err(failed)?;
+        let copy = DB::open_cf_for_read_only(&Options::default(), to, options::ALL, false)
+            .map_err(failed)?;
         load::applied(&copy, files)
     }
 
@@ -68,8 +65,7 @@ pub(super) fn recover(dir: &Path) -> Result<(), StorageError> {
 
 /// Renames, durably.
 fn rename(dir: &Path, from: &Path, to: &Path) -> Result<(), StorageError> {
-    std::fs::rename(from, to)
-        .map_err(|error| StorageError::io(dir, "moving a database", error))?;
+    std::fs::rename(from, to).map_err(|error| StorageError::io(dir, "moving a database", error))?;
     for path in [from, to] {
         if let Some(parent) = path.parent().filter(|parent| parent.is_dir()) {
             sync_dir(parent)?;

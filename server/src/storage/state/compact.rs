@@ -142,11 +142,7 @@ impl Orders {
 }
 
 /// Sweeps about [`BATCH_CHANGES`] changes from `swept` on, at most up to `target`; returns how far.
-fn sweep_batch(
-    files: &Files,
-    swept: Revision,
-    target: Revision,
-) -> Result<Revision, StorageError> {
+fn sweep_batch(files: &Files, swept: Revision, target: Revision) -> Result<Revision, StorageError> {
     let (kv, rev) = (files.family(options::KV), files.family(options::REV));
     let failed = |error: rocksdb::Error| files.error("sweeping compacted history", error);
     let mut batch = WriteBatch::default();
@@ -176,7 +172,11 @@ fn sweep_batch(
         }
         last = Some(at);
     }
-    batch.delete_range_cf(rev, change_key((Revision::default(), 0)), change_key((reached, 0)));
+    batch.delete_range_cf(
+        rev,
+        change_key((Revision::default(), 0)),
+        change_key((reached, 0)),
+    );
     batch.put_cf(files.family(options::META), meta::SWEPT, number(reached));
     files.write(batch)?;
     Ok(reached)

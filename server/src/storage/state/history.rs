@@ -20,9 +20,7 @@ impl History for StateDb {
         versions.seek(version_key(key, (at, u32::MAX)));
         let found = match versions.item() {
             Some((encoded, record)) => match split_version_key(encoded) {
-                Some((prefix, at)) if prefix == key_prefix(key) => {
-                    version(key, at, record)?
-                }
+                Some((prefix, at)) if prefix == key_prefix(key) => version(key, at, record)?,
                 Some(_) => None,
                 None => return Err(damaged("a version's key")),
             },

@@ -52,7 +52,11 @@ fn check_format(files: &Files) -> Result<(), StorageError> {
     match get(files, meta::FORMAT)? {
         None => {
             let mut batch = rocksdb::WriteBatch::default();
-            batch.put_cf(files.family(options::META), meta::FORMAT, FORMAT.to_le_bytes());
+            batch.put_cf(
+                files.family(options::META),
+                meta::FORMAT,
+                FORMAT.to_le_bytes(),
+            );
             files.write(batch)
         }
         Some(bytes) => {
@@ -121,7 +125,9 @@ fn load_small(files: &Files, loader: &mut Loader) -> Result<(), StorageError> {
         .iterator_cf(files.family(options::LEASE), IteratorMode::Start)
     {
         let (id, ttl) = item.map_err(|error| files.error("reading leases", error))?;
-        let lease = <[u8; 8]>::try_from(&*id).ok().zip(<[u8; 8]>::try_from(&*ttl).ok());
+        let lease = <[u8; 8]>::try_from(&*id)
+            .ok()
+            .zip(<[u8; 8]>::try_from(&*ttl).ok());
         let (id, ttl) = lease.ok_or_else(|| files.corrupt("a lease"))?;
         loader
             .lease(
