@@ -9,5 +9,6 @@ pub mod server;
 pub mod storage;
 pub mod store;
 pub mod tasks;
+pub mod watch;
 
 pub use server::{Server, ServerError};

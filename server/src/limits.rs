@@ -59,3 +59,25 @@ const _: () = assert!(PEER_MESSAGE_BYTES_MAX > COMMAND_BYTES_MAX + BATCH_BYTES_M
 
 /// Pause before a member's name and client URLs are proposed again.
 pub const PUBLISH_RETRY: Duration = Duration::from_millis(200);
+
+/// Events that wait for one stream of watchers; what comes on top is read from history. At 24 bytes
+/// each, a stalled client costs 400 KB beside the events themselves, which all streams share.
+pub const MAILBOX_EVENTS_MAX: usize = 16 * 1024;
+
+/// Bytes of events that wait for one stream of watchers.
+pub const MAILBOX_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Changes read from history in one go for watchers that are behind. The state's lock is held that
+/// long: 1,000 changes that are in memory take about 50 us.
+pub const REPLAY_EVENTS_MAX: usize = 1000;
+
+/// Changes read in the first go, before it is known how large they are.
+pub const REPLAY_EVENTS_FIRST: usize = 32;
+
+/// Bytes of changes past which fewer are read in the next go.
+pub const REPLAY_BYTES_MAX: usize = 2 * 1024 * 1024;
+
+/// Watchers of one stream that one read of history serves.
+pub const REPLAY_WATCHERS_MAX: usize = 64;
+
+const _: () = assert!(REPLAY_EVENTS_FIRST <= REPLAY_EVENTS_MAX);

@@ -8,12 +8,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard};
 
 use gonfalon_core::command::Batch;
-use gonfalon_core::{Changes, Error, History, LeaseId, Reply, Revision, State};
+use gonfalon_core::{
+    Changes, Error, Event, History, HistoryError, LeaseId, Reply, Revision, State, Written,
+};
 
 use crate::limits::HISTORY_BYTES_MAX;
 use crate::node::SnapshotDir;
 use crate::raft::{LogId, StoredMembership};
 use crate::storage::{FailStop, Loaded, StateDb, StorageError, state};
+use crate::watch::{Replay, Replayed, Watchers};
 
 /// The local copy of the replicated state.
 #[derive(Debug)]
@@ -22,6 +25,7 @@ pub struct Store {
     local: RwLock<Local>,
     /// The last entry applied, and the membership in force at it.
     applied: Mutex<(Option<LogId>, StoredMembership)>,
+    watchers: Arc<Watchers>,
     fail_stop: FailStop,
     dir: PathBuf,
     /// Where copies are made for followers, one directory each.
@@ -69,7 +73,9 @@ impl Store {
             applied,
             membership,
         } = loaded;
+        let watchers = Arc::new(Watchers::new(state.revision()));
         Ok(Self {
+            watchers,
             local: RwLock::new(Local {
                 state,
                 db: Arc::new(db),
@@ -86,6 +92,11 @@ impl Store {
     pub fn read<R>(&self, read: impl FnOnce(&State, &dyn History) -> R) -> R {
         let local = self.local();
         read(&local.state, &*local.db)
+    }
+
+    /// Who is told of changes.
+    pub fn watchers(&self) -> &Arc<Watchers> {
+        &self.watchers
     }
 
     /// The last entry applied, and the membership in force at it.
@@ -111,6 +122,7 @@ impl Store {
             .and_then(|replies| self.commit(&changes, last, membership).map(|()| replies))
             .inspect_err(|error| self.fail_stop.raise(error))
             .map_err(io::Error::other)?;
+        self.publish(&changes.versions);
         Ok(Applied {
             replies,
             leases: changes.leases,
@@ -154,6 +166,13 @@ impl Store {
         Ok(())
     }
 
+    fn publish(&self, versions: &[Written]) {
+        if let Some(last) = versions.last() {
+            let events: Vec<Arc<Event>> = versions.iter().map(|w| w.event.clone()).collect();
+            self.watchers.publish(last.event.kv.mod_revision, &events);
+        }
+    }
+
     /// Brings everything applied to disk; what of it then needs no log entries any more. Blocks.
     pub fn flush(&self) -> Result<(Option<LogId>, StoredMembership), StorageError> {
         let applied = self.applied_state();
@@ -186,6 +205,7 @@ impl Store {
             *self.applied.lock().expect(UNPOISONED) = (loaded.applied, loaded.membership);
             local.state.revision()
         };
+        self.watchers.reset(revision);
         tracing::info!(%revision, "installed a snapshot");
         Ok(())
     }
@@ -257,6 +277,21 @@ impl Store {
 
     fn local(&self) -> RwLockReadGuard<'_, Local> {
         self.local.read().expect(UNPOISONED)
+    }
+}
+
+impl Replay for Store {
+    fn replay(
+        &self,
+        from: Revision,
+        limit: usize,
+        with_prev: bool,
+    ) -> Result<Result<Replayed, Error>, HistoryError> {
+        self.read(|state, history| {
+            let revision = state.revision();
+            let events = state.events(from, revision, limit, with_prev, history)?;
+            Ok(events.map(|events| Replayed { events, revision }))
+        })
     }
 }
 
