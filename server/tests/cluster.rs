@@ -1,0 +1,256 @@
+//! Members in one process, over real sockets and disks: what a cluster promises below its API.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::time::Duration;
+
+use gonfalon_core::command::{Command, Put, Range};
+use gonfalon_core::{KeyRange, LeaseId, Reply};
+use gonfalon_server::Server;
+use gonfalon_server::config::{Config, Invocation, Options};
+use gonfalon_server::node::{Node, NodeError};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+/// A member that can be stopped.
+struct Member {
+    node: Node,
+    stop: oneshot::Sender<()>,
+    ended: JoinHandle<()>,
+}
+
+impl Member {
+    async fn open(config: Config) -> Self {
+        let server = Server::open(config).await.unwrap();
+        let node = server.node().clone();
+        let (stop, stopped) = oneshot::channel();
+        let ended = tokio::spawn(async move {
+            let signal = async { drop(stopped.await) };
+            server.run_until(signal).await.unwrap();
+        });
+        Self { node, stop, ended }
+    }
+
+    async fn stop(self) {
+        drop(self.node);
+        self.stop.send(()).unwrap();
+        self.ended.await.unwrap();
+    }
+}
+
+/// The configuration of each member of a cluster of `size` in `dir`, on ports that were free.
+fn configs(size: usize, dir: &Path, more: &[&str]) -> Vec<Config> {
+    let sockets: Vec<TcpListener> = (0..2 * size)
+        .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
+        .collect();
+    let url = |i: usize| format!("http://{}", sockets[i].local_addr().unwrap());
+    let cluster: Vec<String> = (0..size)
+        .map(|i| format!("n{i}={}", url(size + i)))
+        .collect();
+    let config = |i: usize| {
+        let mut args: Vec<String> = [
+            ("name", format!("n{i}")),
+            ("data-dir", dir.join(format!("n{i}")).display().to_string()),
+            ("listen-client-urls", url(i)),
+            ("advertise-client-urls", url(i)),
+            ("listen-peer-urls", url(size + i)),
+            ("initial-advertise-peer-urls", url(size + i)),
+            ("initial-cluster", cluster.join(",")),
+        ]
+        .map(|(flag, value)| format!("--{flag}={value}"))
+        .into();
+        args.extend(more.iter().map(ToString::to_string));
+        match Options::read(&args, &[]).unwrap() {
+            Invocation::Run(options) => options.resolve().unwrap(),
+            other => panic!("{other:?}"),
+        }
+    };
+    (0..size).map(config).collect()
+}
+
+async fn cluster(size: usize, dir: &Path, more: &[&str]) -> (Vec<Config>, Vec<Member>) {
+    let configs = configs(size, dir, more);
+    let members = futures::future::join_all(configs.iter().cloned().map(Member::open)).await;
+    for member in &members {
+        tokio::time::timeout(Duration::from_secs(20), member.node.published())
+            .await
+            .expect("every member hears of a leader");
+    }
+    (configs, members)
+}
+
+async fn put(node: &Node, key: &str, value: &str) -> Result<Reply, NodeError> {
+    let put = Put {
+        key: key.to_owned().into(),
+        value: value.to_owned().into(),
+        lease: LeaseId::NONE,
+        prev_kv: false,
+        ignore_value: false,
+        ignore_lease: false,
+    };
+    node.propose(Command::Put(put)).await
+}
+
+async fn get(node: &Node, key: &str) -> Option<String> {
+    node.linearize().await.unwrap();
+    let range = Range::of(KeyRange::single(key.to_owned().into()));
+    let answer = node
+        .store()
+        .read(|state, history| state.range(&range, history));
+    let kv = answer.unwrap().unwrap().kvs.pop()?;
+    Some(String::from_utf8(kv.value.to_vec()).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_member_keeps_its_data_over_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let (configs, mut members) = cluster(1, dir.path(), &[]).await;
+    for i in 0..100 {
+        put(&members[0].node, &format!("k{i}"), "v")
+            .await
+            .unwrap()
+            .result
+            .unwrap();
+    }
+    members.pop().unwrap().stop().await;
+    let member = Member::open(configs[0].clone()).await;
+    member.node.published().await;
+    assert_eq!(get(&member.node, "k99").await.as_deref(), Some("v"));
+    member.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_member_writes_and_reads_what_the_others_wrote() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, members) = cluster(3, dir.path(), &[]).await;
+    for (i, writer) in members.iter().enumerate() {
+        let value = i.to_string();
+        put(&writer.node, "k", &value)
+            .await
+            .unwrap()
+            .result
+            .unwrap();
+        for reader in &members {
+            assert_eq!(
+                get(&reader.node, "k").await.as_deref(),
+                Some(value.as_str())
+            );
+        }
+    }
+    let lists: Vec<_> = members.iter().map(|member| member.node.members()).collect();
+    assert!(
+        lists
+            .iter()
+            .all(|list| list.len() == 3 && *list == lists[0]),
+        "{lists:?}"
+    );
+    assert!(
+        lists[0].iter().all(|member| member.name.starts_with('n')),
+        "{lists:?}"
+    );
+    for member in members {
+        member.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn leadership_moves_when_asked_and_when_the_leader_stops() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, mut members) = cluster(3, dir.path(), &[]).await;
+    let leader = members[0].node.status().leader.unwrap();
+    let at = |members: &[Member], id| {
+        let is = |m: &Member| m.node.identity().member_id == id;
+        members.iter().position(is).unwrap()
+    };
+    let target = (at(&members, leader) + 1) % 3;
+    let target = members[target].node.identity().member_id;
+    let from = members[at(&members, leader)].node.clone();
+    from.move_leader(target).await.unwrap();
+    assert_eq!(from.status().leader, Some(target));
+    let refused = from.move_leader(leader).await;
+    assert_eq!(
+        refused,
+        Err(NodeError::NotLeader),
+        "only the leader moves leadership"
+    );
+    drop(from);
+
+    let stopped = members.remove(at(&members, target));
+    stopped.stop().await;
+    put(&members[0].node, "k", "after")
+        .await
+        .unwrap()
+        .result
+        .unwrap();
+    assert_eq!(get(&members[1].node, "k").await.as_deref(), Some("after"));
+    for member in members {
+        member.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_was_away_for_long_gets_a_snapshot() {
+    let dir = tempfile::tempdir().unwrap();
+    let more = [
+        "--snapshot-count=10",
+        "--snapshot-catchup-entries=5",
+    ];
+    let (configs, mut members) = cluster(3, dir.path(), &more).await;
+    members.pop().unwrap().stop().await;
+    for i in 0..200 {
+        put(&members[i % 2].node, &format!("k{i}"), &i.to_string())
+            .await
+            .unwrap();
+    }
+    let late = Member::open(configs[2].clone()).await;
+    assert_eq!(get(&late.node, "k199").await.as_deref(), Some("199"));
+    assert_eq!(get(&late.node, "k0").await.as_deref(), Some("0"));
+    let hash = |m: &Member| {
+        let node = m.node.clone();
+        async move { node.store().hash_kv(None).await.unwrap().unwrap().hash }
+    };
+    assert_eq!(hash(&late).await, hash(&members[0]).await);
+    late.stop().await;
+    for member in members {
+        member.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_ends_on_every_member_and_renewals_reach_the_leader() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, members) = cluster(3, dir.path(), &[]).await;
+    let id = LeaseId::new(7);
+    let grant = Command::LeaseGrant { id, ttl: 2 };
+    members[1]
+        .node
+        .propose(grant)
+        .await
+        .unwrap()
+        .result
+        .unwrap();
+    for member in &members {
+        assert_eq!(member.node.lease_keep_alive(id).await, Ok(Some(2)));
+        let left = member.node.lease_remaining(id).await.unwrap().unwrap();
+        assert_eq!((left.granted, left.remaining), (2, 1));
+        assert_eq!(
+            member.node.lease_keep_alive(LeaseId::new(8)).await,
+            Ok(None)
+        );
+    }
+    tokio::time::timeout(Duration::from_secs(10), async {
+        while members[2]
+            .node
+            .store()
+            .read(|state, _| state.lease(id).is_some())
+        {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await
+    .expect("the lease expires");
+    assert_eq!(members[0].node.lease_keep_alive(id).await, Ok(None));
+    for member in members {
+        member.stop().await;
+    }
+}
