@@ -15,7 +15,7 @@ use gonfalon_core::{
 use crate::limits::HISTORY_BYTES_MAX;
 use crate::node::SnapshotDir;
 use crate::raft::{LogId, StoredMembership};
-use crate::storage::{FailStop, Loaded, StateDb, StorageError, state};
+use crate::storage::{FailStop, Loaded, StateDb, StorageError};
 use crate::watch::{Replay, Replayed, Watchers};
 
 /// The local copy of the replicated state.
@@ -27,7 +27,8 @@ pub struct Store {
     applied: Mutex<(Option<LogId>, StoredMembership)>,
     watchers: Arc<Watchers>,
     fail_stop: FailStop,
-    dir: PathBuf,
+    /// Where the database is.
+    root: PathBuf,
     /// Where copies are made for followers, one directory each.
     outgoing: PathBuf,
     copies: AtomicU64,
@@ -61,13 +62,13 @@ pub struct KvHash {
 }
 
 impl Store {
-    /// Opens the database in `dir` and reads the present into memory.
+    /// Opens the database below `root` and reads the present into memory.
     ///
     /// Copies for followers are made below `outgoing`; what an earlier process left there is
     /// deleted.
-    pub fn open(dir: &Path, outgoing: PathBuf, fail_stop: FailStop) -> Result<Self, StorageError> {
+    pub fn open(root: &Path, outgoing: PathBuf, fail_stop: FailStop) -> Result<Self, StorageError> {
         crate::storage::clear_dir(&outgoing)?;
-        let (db, loaded) = StateDb::open(dir, fail_stop.clone())?;
+        let (db, loaded) = StateDb::open(root, fail_stop.clone())?;
         let Loaded {
             state,
             applied,
@@ -82,7 +83,7 @@ impl Store {
             }),
             applied: Mutex::new((applied, membership)),
             fail_stop,
-            dir: dir.to_owned(),
+            root: root.to_owned(),
             outgoing,
             copies: AtomicU64::new(0),
         })
@@ -195,9 +196,7 @@ impl Store {
     pub fn install(&self, from: &Path) -> Result<(), StorageError> {
         let revision = {
             let mut local = self.local.write().expect(UNPOISONED);
-            local.db.retire();
-            state::replace(&self.dir, from)?;
-            let (db, loaded) = StateDb::open(&self.dir, self.fail_stop.clone())?;
+            let (db, loaded) = local.db.replace(&self.root, from, self.fail_stop.clone())?;
             *local = Local {
                 state: loaded.state,
                 db: Arc::new(db),

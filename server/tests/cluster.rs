@@ -191,10 +191,7 @@ async fn leadership_moves_when_asked_and_when_the_leader_stops() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_member_that_was_away_for_long_gets_a_snapshot() {
     let dir = tempfile::tempdir().unwrap();
-    let more = [
-        "--snapshot-count=10",
-        "--snapshot-catchup-entries=5",
-    ];
+    let more = ["--snapshot-count=10", "--snapshot-catchup-entries=5"];
     let (configs, mut members) = cluster(3, dir.path(), &more).await;
     members.pop().unwrap().stop().await;
     for i in 0..200 {

@@ -22,7 +22,7 @@ use super::propose::Proposer;
 use super::read::ReadIndex;
 use super::{Inner, Node};
 use crate::config::AutoCompaction;
-use crate::raft::PeerNode;
+use crate::raft::{PeerNode, StoredMembership};
 use crate::storage::{FailStop, LogStore, StorageError};
 use crate::store::Store;
 use crate::tasks::Tasks;
@@ -287,14 +287,23 @@ impl Node {
     async fn follow_leadership(&self) -> String {
         let mut metrics = self.raft().metrics();
         let mut led_term = None;
+        let mut membership = None;
         loop {
-            let (running, term) = {
+            let (running, term, now_membership) = {
                 let now = metrics.borrow_watched();
                 let leads = now.state.is_leader();
-                (now.running_state.clone(), leads.then_some(now.current_term))
+                (
+                    now.running_state.clone(),
+                    leads.then_some(now.current_term),
+                    now.membership_config.clone(),
+                )
             };
             if let Err(fatal) = running {
                 return format!("Raft stopped: {fatal}");
+            }
+            if membership.as_ref() != Some(&now_membership) {
+                self.learn_peers(&now_membership);
+                membership = Some(now_membership);
             }
             if term != led_term {
                 led_term = match term {
@@ -308,6 +317,15 @@ impl Node {
             }
             if metrics.changed().await.is_err() {
                 return "Raft stopped".into();
+            }
+        }
+    }
+
+    /// Remembers where the others are reached: a follower asks the leader, whoever that is.
+    fn learn_peers(&self, membership: &StoredMembership) {
+        for (&id, node) in membership.nodes().filter(|(id, _)| **id != self.id()) {
+            if let Err(error) = self.inner.peers.learn(id, &node.peer_urls) {
+                tracing::error!(%error, "a member cannot be reached");
             }
         }
     }

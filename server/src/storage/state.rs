@@ -29,7 +29,6 @@ use self::compact::Compactor;
 use super::{FailStop, StorageError};
 use crate::raft::{LogId, StoredMembership, log_id_to_pb, stored_membership_to_pb};
 
-pub use self::checkpoint::replace;
 pub use self::load::Loaded;
 
 /// Newest format this version reads and the one it writes.
@@ -86,12 +85,13 @@ impl Files {
 }
 
 impl StateDb {
-    /// Opens the database in `dir`, or creates it, and reads the present into memory.
-    ///
-    /// A replacement that was interrupted is finished, or forgotten, first.
-    pub fn open(dir: &Path, fail_stop: FailStop) -> Result<(Self, Loaded), StorageError> {
-        checkpoint::recover(dir)?;
-        super::create_dir(dir)?;
+    /// Opens the database below `root`, or creates it, and reads the present into memory.
+    pub fn open(root: &Path, fail_stop: FailStop) -> Result<(Self, Loaded), StorageError> {
+        super::create_dir(root)?;
+        Self::open_dir(&checkpoint::current(root)?, fail_stop)
+    }
+
+    fn open_dir(dir: &Path, fail_stop: FailStop) -> Result<(Self, Loaded), StorageError> {
         let db = DB::open_cf_descriptors(&options::database(), dir, options::families())
             .map_err(|error| StorageError::open(dir, &error))?;
         let files = Arc::new(Files {

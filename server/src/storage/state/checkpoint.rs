@@ -1,18 +1,18 @@
 //! Consistent copies of the database, made of links to its files, and putting one in its place.
 //!
-//! A replacement goes through two renames: the copy is moved to `<dir>.next`, the database to
-//! `<dir>.old`, the copy to `<dir>`. A crash leaves one of four pictures, and [`recover`] knows each:
-//! with `<dir>` there, `.next` is forgotten (whoever sent it sends it again); without it, `.next` is
-//! whole and takes its place. `.old` is always rubbish.
+//! The database lives in a numbered directory; the highest number counts. A copy takes the place of
+//! the present database by being renamed to the next number once all of it is on disk, so a crash
+//! leaves either the old one or the new one. A path is never used twice: the old database may still
+//! be read while the new one is opened.
 
 use std::path::{Path, PathBuf};
 
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{DB, Options};
 
-use super::{StateDb, load, options};
+use super::{Loaded, StateDb, load, options};
 use crate::raft::{LogId, StoredMembership};
-use crate::storage::{StorageError, sync_dir};
+use crate::storage::{FailStop, StorageError, sync_dir};
 
 impl StateDb {
     /// Makes a copy in `to`, which must not exist, and says which log entry it is of. Blocks.
@@ -27,58 +27,59 @@ impl StateDb {
         load::applied(&copy, files)
     }
 
-    /// Stops the database's own threads, so that its files can be put aside.
-    pub fn retire(&self) {
+    /// Replaces the database by the copy in `from`: opens that one, and deletes this one's files.
+    ///
+    /// Whoever still reads this one may go on; nothing may be written to it any more. Blocks.
+    pub fn replace(
+        &self,
+        root: &Path,
+        from: &Path,
+        fail_stop: FailStop,
+    ) -> Result<(Self, Loaded), StorageError> {
+        let dir = adopt(root, from)?;
+        let opened = Self::open_dir(&dir, fail_stop)?;
         self.files.db.cancel_all_background_work(true);
+        remove(root, &self.files.dir)?;
+        Ok(opened)
     }
 }
 
-fn beside(dir: &Path, suffix: &str) -> PathBuf {
-    let mut name = dir.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
+/// The directory below `root` with the database; older ones are deleted.
+pub(super) fn current(root: &Path) -> Result<PathBuf, StorageError> {
+    let mut numbers = numbers(root)?;
+    let Some(last) = numbers.pop() else {
+        return Ok(root.join("1"));
+    };
+    for old in numbers {
+        remove(root, &root.join(old.to_string()))?;
+    }
+    Ok(root.join(last.to_string()))
 }
 
-/// Puts the database copied to `from` in the place of the one in `dir`, which must be retired.
-pub fn replace(dir: &Path, from: &Path) -> Result<(), StorageError> {
-    let (next, old) = (beside(dir, ".next"), beside(dir, ".old"));
-    remove(dir, &next)?;
+/// Makes the copy in `from` the database below `root`; returns its directory.
+pub(super) fn adopt(root: &Path, from: &Path) -> Result<PathBuf, StorageError> {
+    let last = numbers(root)?.pop().unwrap_or(0);
+    let to = root.join((last + 1).to_string());
     sync_dir(from)?;
-    rename(dir, from, &next)?;
-    rename(dir, dir, &old)?;
-    rename(dir, &next, dir)?;
-    remove(dir, &old)
+    std::fs::rename(from, &to)
+        .map_err(|error| StorageError::io(root, "moving a database", error))?;
+    sync_dir(root)?;
+    Ok(to)
 }
 
-/// Finishes or forgets a replacement that was interrupted.
-pub(super) fn recover(dir: &Path) -> Result<(), StorageError> {
-    let next = beside(dir, ".next");
-    if next.exists() {
-        if dir.exists() {
-            remove(dir, &next)?;
-        } else {
-            rename(dir, &next, dir)?;
-        }
+/// The numbered directories below `root`, ascending.
+fn numbers(root: &Path) -> Result<Vec<u64>, StorageError> {
+    let failed = |error| StorageError::io(root, "listing databases", error);
+    let mut numbers = Vec::new();
+    for entry in std::fs::read_dir(root).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name();
+        numbers.extend(name.to_str().and_then(|name| name.parse::<u64>().ok()));
     }
-    remove(dir, &beside(dir, ".old"))
+    numbers.sort_unstable();
+    Ok(numbers)
 }
 
-/// Renames, durably.
-fn rename(dir: &Path, from: &Path, to: &Path) -> Result<(), StorageError> {
-    std::fs::rename(from, to).map_err(|error| StorageError::io(dir, "moving a database", error))?;
-    for path in [from, to] {
-        if let Some(parent) = path.parent().filter(|parent| parent.is_dir()) {
-            sync_dir(parent)?;
-        }
-    }
-    Ok(())
-}
-
-fn remove(dir: &Path, path: &Path) -> Result<(), StorageError> {
-    match std::fs::remove_dir_all(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(StorageError::io(dir, "deleting an old database", error))
-        }
-        _ => Ok(()),
-    }
+fn remove(root: &Path, path: &Path) -> Result<(), StorageError> {
+    std::fs::remove_dir_all(path)
+        .map_err(|error| StorageError::io(root, "deleting an old database", error))
 }
