@@ -3,12 +3,14 @@
 pub mod config;
 pub mod limits;
 mod listen;
+pub mod metrics;
 pub mod node;
 pub mod raft;
 pub mod server;
 pub mod storage;
 pub mod store;
 pub mod tasks;
+pub mod version;
 pub mod watch;
 
 pub use server::{Server, ServerError};
