@@ -1,5 +1,6 @@
 //! One member of a Gonfalon cluster: Raft, storage, and the etcd v3 API on top of them.
 
+pub mod api;
 pub mod config;
 pub mod limits;
 mod listen;

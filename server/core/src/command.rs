@@ -236,6 +236,13 @@ impl Range {
             max_create_revision: 0,
         }
     }
+    /// Whether no bound on revisions leaves keys out.
+    pub fn is_unfiltered(&self) -> bool {
+        self.min_mod_revision == 0
+            && self.max_mod_revision == 0
+            && self.min_create_revision == 0
+            && self.max_create_revision == 0
+    }
 }
 
 /// The order of a read's answer.

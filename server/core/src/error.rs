@@ -4,9 +4,9 @@ use crate::Revision;
 
 /// Why a command or a query was refused. A refused command changes nothing, on every member alike.
 ///
-/// The server gives each its etcd code and text in one table, `server/src/api/status.rs`.
+/// The server gives each its etcd code and text in one table, `server/src/api/status.rs`; a new one
+/// needs an entry there.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
 pub enum Error {
     /// The revision is below the last compaction.
     #[error("revision is compacted; the oldest readable one is {oldest}")]

@@ -340,11 +340,7 @@ impl Found<'_> {
 
 /// Whether the first `limit` keys in key order are the answer (but for the order among them).
 fn is_limit_pushed_down(query: &Range) -> bool {
-    let is_unfiltered = query.min_mod_revision == 0
-        && query.max_mod_revision == 0
-        && query.min_create_revision == 0
-        && query.max_create_revision == 0;
-    is_unfiltered
+    query.is_unfiltered()
         && match query.sort.order {
             SortOrder::None => true,
             SortOrder::Ascend => query.sort.target == SortTarget::Key,

@@ -1,0 +1,156 @@
+//! A snapshot on the wire: blobs of 32 KiB, then their SHA-256.
+//!
+//! etcd's tools demand that the whole is 32 bytes more than a multiple of 512, the size of a page
+//! being such a multiple there. Zeros fill up what our file is short of it.
+
+use std::io;
+use std::path::Path;
+
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt as _;
+use futures::stream::{self, BoxStream};
+use gonfalon_proto::etcdserverpb as pb;
+use sha2::{Digest as _, Sha256};
+use tokio::fs::File;
+use tokio::io::AsyncReadExt as _;
+use tonic::Status;
+
+use crate::api::status;
+use crate::version;
+
+const BLOB_BYTES: usize = 32 * 1024;
+/// The size of what precedes the checksum is a multiple of this.
+const UNIT_BYTES: u64 = 512;
+
+const _: () = assert!(
+    BLOB_BYTES as u64 % UNIT_BYTES == 0,
+    "only the last blob is filled up"
+);
+
+/// The messages of the snapshot in the file at `path`, which is deleted: the open handle keeps its
+/// contents until the stream ends, however it ends.
+pub(super) async fn blobs(
+    path: &Path,
+) -> io::Result<BoxStream<'static, Result<pb::SnapshotResponse, Status>>> {
+    let file = File::open(path).await?;
+    tokio::fs::remove_file(path).await?;
+    let size = file.metadata().await?.len();
+    let sending = Sending {
+        file,
+        remaining: size.next_multiple_of(UNIT_BYTES),
+        hash: Sha256::new(),
+    };
+    let blobs = stream::unfold(Some(sending), |sending| async {
+        let (message, rest) = match sending?.next().await {
+            Ok((message, rest)) => (Ok(message), rest),
+            Err(error) => (Err(status::storage(error).into()), None),
+        };
+        Some((message, rest))
+    });
+    Ok(blobs.boxed())
+}
+
+/// What is still to be sent.
+struct Sending {
+    file: File,
+    /// Bytes, with those that fill up the last unit.
+    remaining: u64,
+    hash: Sha256,
+}
+
+impl Sending {
+    /// The next message, and what comes after it.
+    async fn next(mut self) -> io::Result<(pb::SnapshotResponse, Option<Self>)> {
+        if self.remaining == 0 {
+            let checksum = self.hash.finalize();
+            return Ok((message(Bytes::copy_from_slice(&checksum), 0), None));
+        }
+        let blob = self.blob().await?;
+        self.hash.update(&blob);
+        self.remaining -= blob.len() as u64;
+        Ok((message(blob, self.remaining), Some(self)))
+    }
+
+    /// Reads as much as a blob holds; zeros stand for what lies behind the end of the file.
+    async fn blob(&mut self) -> io::Result<Bytes> {
+        let size = usize::try_from(self.remaining).map_or(BLOB_BYTES, |left| left.min(BLOB_BYTES));
+        let mut blob = BytesMut::with_capacity(size);
+        let mut rest = (&mut self.file).take(size as u64);
+        while rest.read_buf(&mut blob).await? > 0 {}
+        let missing = size - blob.len();
+        if missing as u64 >= UNIT_BYTES {
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "the snapshot is cut short",
+            ));
+        }
+        blob.resize(size, 0);
+        Ok(blob.freeze())
+    }
+}
+
+fn message(blob: Bytes, remaining_bytes: u64) -> pb::SnapshotResponse {
+    pb::SnapshotResponse {
+        header: None,
+        remaining_bytes,
+        blob,
+        version: version::STORAGE.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn sent(content: &[u8]) -> Vec<pb::SnapshotResponse> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("snapshot");
+        std::fs::write(&path, content).unwrap();
+        let stream = blobs(&path).await.unwrap();
+        assert!(!path.exists(), "the file is gone once the stream is open");
+        stream.map(Result::unwrap).collect().await
+    }
+
+    #[tokio::test]
+    async fn a_snapshot_is_its_blobs_zeros_and_a_checksum() {
+        for size in [
+            0,
+            1,
+            511,
+            512,
+            513,
+            BLOB_BYTES,
+            BLOB_BYTES + 1,
+            3 * BLOB_BYTES + 700,
+        ] {
+            let content: Vec<u8> = (0..size).map(|at| (at % 251) as u8).collect();
+            let mut messages = sent(&content).await;
+            let checksum = messages.pop().expect("a checksum comes last");
+
+            let total: usize = messages.iter().map(|message| message.blob.len()).sum();
+            assert_eq!((total + checksum.blob.len()) % 512, 32, "{size} bytes");
+            let mut left = total as u64;
+            for message in &messages {
+                assert!(message.blob.len() <= BLOB_BYTES, "{size} bytes");
+                left -= message.blob.len() as u64;
+                assert_eq!(message.remaining_bytes, left, "{size} bytes");
+            }
+            let whole: Vec<u8> = messages
+                .iter()
+                .flat_map(|message| message.blob.to_vec())
+                .collect();
+            assert_eq!(whole[..size], content);
+            assert!(whole[size..].iter().all(|byte| *byte == 0), "{size} bytes");
+            assert_eq!(
+                checksum.blob,
+                Sha256::digest(&whole).as_slice(),
+                "{size} bytes"
+            );
+            assert_eq!(checksum.remaining_bytes, 0);
+            assert!(
+                messages.iter().all(|message| message.header.is_none()),
+                "no headers"
+            );
+        }
+    }
+}
