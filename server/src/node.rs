@@ -26,8 +26,9 @@ use std::time::Duration;
 
 use gonfalon_core::command::Command;
 use gonfalon_core::{LeaseId, MemberId, Reply};
-use openraft::Instant;
+use openraft::Instant as _;
 use openraft::async_runtime::watch::WatchReceiver;
+use tokio::time::Instant;
 
 use self::apply::Applier;
 use self::expire::{LeaseClock, Renewal};
@@ -154,6 +155,20 @@ pub struct LeaseRemaining {
     pub remaining: i64,
 }
 
+/// Whether a failure comes of a change of leader and there is time to ask again; then a moment has
+/// passed.
+async fn passes_soon<T>(result: &Result<T, NodeError>, give_up: Instant) -> bool {
+    let is_passing = matches!(
+        result,
+        Err(NodeError::NoLeader | NodeError::LeaderChanged | NodeError::NotLeader)
+    );
+    if !is_passing || Instant::now() >= give_up {
+        return false;
+    }
+    tokio::time::sleep(crate::limits::READ_INDEX_RETRY).await;
+    true
+}
+
 impl Node {
     /// Replicates `command` and answers once this member has applied it.
     ///
@@ -190,53 +205,44 @@ impl Node {
 
     /// Renews a lease; seconds granted, or none if there is no such lease.
     pub async fn lease_keep_alive(&self, id: LeaseId) -> Result<Option<i64>, NodeError> {
-        let ask = async |leader: Option<u64>| match leader {
-            None => self.renew_here(id).await,
-            Some(leader) => {
-                let ttls = self.inner.peers.keep_alive(leader, vec![id.get()]).await;
-                let ttls = ttls.map_err(|_| NodeError::LeaderChanged)?;
-                Ok(ttls.into_iter().next().filter(|&ttl| ttl > 0))
+        let give_up = Instant::now() + self.inner.request_timeout;
+        loop {
+            let result = match self.leader() {
+                None => Err(NodeError::NoLeader),
+                Some(leader) if leader == self.id() => self.renew_here(id).await,
+                Some(leader) => {
+                    let renewed = self.inner.peers.keep_alive(leader, vec![id.get()]).await;
+                    renewed
+                        .map(|ttls| ttls.into_iter().next().filter(|&ttl| ttl > 0))
+                        .map_err(|_| NodeError::LeaderChanged)
+                }
+            };
+            if !passes_soon(&result, give_up).await {
+                return result;
             }
-        };
-        self.of_the_leader(ask).await
+        }
     }
 
     /// What is left of a lease, or none if there is no such lease.
     pub async fn lease_remaining(&self, id: LeaseId) -> Result<Option<LeaseRemaining>, NodeError> {
-        let ask = async |leader: Option<u64>| match leader {
-            None => self.remaining_here(id),
-            Some(leader) => self
-                .inner
-                .peers
-                .lease_remaining(leader, id)
-                .await
-                .map_err(|_| NodeError::LeaderChanged),
-        };
-        self.of_the_leader(ask).await
-    }
-
-    /// Asks whoever leads (`None`: this member), again while leadership is changing.
-    async fn of_the_leader<T>(
-        &self,
-        ask: impl AsyncFn(Option<u64>) -> Result<T, NodeError>,
-    ) -> Result<T, NodeError> {
-        let give_up = tokio::time::Instant::now() + self.inner.request_timeout;
+        let give_up = Instant::now() + self.inner.request_timeout;
         loop {
-            let leader = self.metrics(|metrics| metrics.current_leader);
-            let result = match leader {
-                Some(leader) if leader == self.id() => ask(None).await,
-                Some(leader) => ask(Some(leader)).await,
+            let result = match self.leader() {
                 None => Err(NodeError::NoLeader),
+                Some(leader) if leader == self.id() => self.remaining_here(id),
+                Some(leader) => {
+                    let remaining = self.inner.peers.lease_remaining(leader, id).await;
+                    remaining.map_err(|_| NodeError::LeaderChanged)
+                }
             };
-            let is_passing = matches!(
-                result,
-                Err(NodeError::NoLeader | NodeError::LeaderChanged | NodeError::NotLeader)
-            );
-            if !is_passing || tokio::time::Instant::now() >= give_up {
+            if !passes_soon(&result, give_up).await {
                 return result;
             }
-            tokio::time::sleep(crate::limits::READ_INDEX_RETRY).await;
         }
+    }
+
+    fn leader(&self) -> Option<u64> {
+        self.metrics(|metrics| metrics.current_leader)
     }
 
     /// Renews a lease if this member leads and a quorum has heard so recently.

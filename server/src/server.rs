@@ -11,6 +11,7 @@ use axum::Router;
 use gonfalon_proto::peer::peer_server::PeerServer;
 use tokio::net::TcpListener;
 
+use crate::api::Grpc;
 use crate::config::{Config, ConfigError, InitialState, Url};
 use crate::limits::PEER_MESSAGE_BYTES_MAX;
 use crate::listen::{self, Limits, ListenError};
@@ -122,7 +123,7 @@ fn serve(sockets: Sockets, config: &Config, node: &Node, tasks: &mut Tasks) {
     .max_decoding_message_size(PEER_MESSAGE_BYTES_MAX)
     .max_encoding_message_size(PEER_MESSAGE_BYTES_MAX);
     let peer = tonic::service::Routes::new(peer).into_axum_router();
-    let client = Router::new();
+    let client = Router::new().fallback_service(Grpc::new(node.clone(), config));
     let groups = [
         ("peer listener", sockets.peer, peer),
         ("client listener", sockets.client, client.clone()),

@@ -9,6 +9,7 @@
 
 use std::path::{Path, PathBuf};
 
+pub mod bundle;
 mod fail_stop;
 mod fsync_durations;
 pub mod log;

@@ -15,7 +15,7 @@ use gonfalon_core::{
 use crate::limits::HISTORY_BYTES_MAX;
 use crate::node::SnapshotDir;
 use crate::raft::{LogId, StoredMembership};
-use crate::storage::{FailStop, Loaded, StateDb, StorageError};
+use crate::storage::{FailStop, Loaded, StateDb, StorageError, bundle};
 use crate::watch::{Replay, Replayed, Watchers};
 
 /// The local copy of the replicated state.
@@ -190,6 +190,22 @@ impl Store {
         let copy = SnapshotDir::own(path);
         let (applied, membership) = self.db().checkpoint(copy.path())?;
         Ok((applied, membership, copy))
+    }
+
+    /// Writes a copy of everything into one new file and returns its path; the caller deletes it.
+    pub async fn snapshot_file(&self) -> Result<PathBuf, StorageError> {
+        let number = self.copies.fetch_add(1, Ordering::Relaxed);
+        let (copy, file) = (
+            SnapshotDir::own(self.outgoing.join(number.to_string())),
+            self.outgoing.join(format!("{number}.snapshot")),
+        );
+        let db = self.db();
+        blocking(move || {
+            db.checkpoint(copy.path())?;
+            bundle::write(copy.path(), &file)?;
+            Ok(file)
+        })
+        .await
     }
 
     /// Replaces everything by the copy in `from`. Blocks.

@@ -82,13 +82,13 @@ impl Maintenance for Api {
     ) -> Result<Response<pb::HashKvResponse>, Status> {
         let revision = request.into_inner().revision;
         let revision = (revision > 0).then(|| Revision::new(revision));
-        self.read(|state, _| Ok(is_readable(state, revision)))?;
         let hash = self
             .node
             .store()
             .hash_kv(revision)
             .await
-            .map_err(status::storage)?;
+            .map_err(status::storage)?
+            .map_err(Refusal::from)?;
         Ok(Response::new(pb::HashKvResponse {
             header: Some(self.header(self.revision())),
             hash: hash.hash,
@@ -127,15 +127,6 @@ impl Maintenance for Api {
         _request: Request<pb::DowngradeRequest>,
     ) -> Result<Response<pb::DowngradeResponse>, Status> {
         Err(grpc::unknown_method(SERVICE_NAME, "Downgrade"))
-    }
-}
-
-fn is_readable(state: &State, revision: Option<Revision>) -> Result<(), Error> {
-    let (oldest, current) = (state.compacted(), state.revision());
-    match revision {
-        Some(revision) if revision < oldest => Err(Error::Compacted { oldest }),
-        Some(revision) if revision > current => Err(Error::FutureRevision { current }),
-        _ => Ok(()),
     }
 }
 
