@@ -8,7 +8,7 @@ use crate::commands::{
     alarm, check, compact, completion, defrag, del, elect, endpoint, get, lease, lock, member,
     move_leader, put, snapshot, txn, watch,
 };
-use crate::failure::{Failure, EXIT_CODES};
+use crate::failure::{EXIT_CODES, Failure};
 use crate::output::Format;
 use crate::parse;
 
@@ -40,7 +40,13 @@ pub(crate) struct Cli {
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
     /// Servers, with commas; if one cannot be reached, the next is tried [default: 127.0.0.1:2379]
-    #[arg(long, global = true, value_delimiter = ',', env = "GONFALON_ENDPOINTS", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        value_delimiter = ',',
+        env = "GONFALON_ENDPOINTS",
+        hide_env_values = true
+    )]
     endpoints: Vec<String>,
     /// How long to wait for a connection [default: 2s]
     #[arg(long, global = true, value_parser = parse::timeout, env = "GONFALON_DIAL_TIMEOUT", hide_env_values = true)]
@@ -55,7 +61,14 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_parser = parse::timeout, env = "GONFALON_KEEPALIVE_TIMEOUT", hide_env_values = true)]
     keepalive_timeout: Option<Duration>,
     /// How answers are written: for people, or as etcdctl does [default: human]
-    #[arg(short, long, global = true, value_enum, env = "GONFALON_WRITE_OUT", hide_env_values = true)]
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_enum,
+        env = "GONFALON_WRITE_OUT",
+        hide_env_values = true
+    )]
     write_out: Option<Format>,
     /// Write keys and values in hexadecimal
     #[arg(long, global = true, env = "GONFALON_HEX", hide_env_values = true)]
@@ -106,8 +119,16 @@ impl Global {
         Ok(Settings {
             endpoints,
             dial_timeout: duration(self.dial_timeout, "ETCDCTL_DIAL_TIMEOUT", DIAL_TIMEOUT)?,
-            command_timeout: duration(self.command_timeout, "ETCDCTL_COMMAND_TIMEOUT", COMMAND_TIMEOUT)?,
-            keepalive_time: duration(self.keepalive_time, "ETCDCTL_KEEPALIVE_TIME", KEEPALIVE_TIME)?,
+            command_timeout: duration(
+                self.command_timeout,
+                "ETCDCTL_COMMAND_TIMEOUT",
+                COMMAND_TIMEOUT,
+            )?,
+            keepalive_time: duration(
+                self.keepalive_time,
+                "ETCDCTL_KEEPALIVE_TIME",
+                KEEPALIVE_TIME,
+            )?,
             keepalive_timeout: duration(
                 self.keepalive_timeout,
                 "ETCDCTL_KEEPALIVE_TIMEOUT",
@@ -124,8 +145,12 @@ fn read<T>(
     name: &str,
     parse: impl Fn(&str) -> Result<T, String>,
 ) -> Result<Option<T>, Failure> {
-    let Some(text) = var(name) else { return Ok(None) };
-    parse(&text).map(Some).map_err(|why| Failure::usage(format!("{name}: {text:?}: {why}")))
+    let Some(text) = var(name) else {
+        return Ok(None);
+    };
+    parse(&text)
+        .map(Some)
+        .map_err(|why| Failure::usage(format!("{name}: {text:?}: {why}")))
 }
 
 /// What can be done.
@@ -184,7 +209,11 @@ mod tests {
 
     fn settle(line: &str, vars: &[(&str, &str)]) -> Result<Settings, Failure> {
         let cli = Cli::try_parse_from(line.split(' ')).unwrap();
-        let find = |name: &str| vars.iter().find(|(var, _)| *var == name).map(|(_, value)| (*value).to_owned());
+        let find = |name: &str| {
+            vars.iter()
+                .find(|(var, _)| *var == name)
+                .map(|(_, value)| (*value).to_owned())
+        };
         cli.global.settle_with(find)
     }
 
@@ -195,12 +224,20 @@ mod tests {
 
     #[test]
     fn flags_go_before_etcdctls_variables() {
-        let vars = [("ETCDCTL_ENDPOINTS", "a:1,b:2"), ("ETCDCTL_COMMAND_TIMEOUT", "7s"), ("ETCDCTL_WRITE_OUT", "json")];
+        let vars = [
+            ("ETCDCTL_ENDPOINTS", "a:1,b:2"),
+            ("ETCDCTL_COMMAND_TIMEOUT", "7s"),
+            ("ETCDCTL_WRITE_OUT", "json"),
+        ];
         let settings = settle("g version", &vars).unwrap();
         assert_eq!(settings.endpoints, ["a:1", "b:2"]);
         assert_eq!(settings.command_timeout, Duration::from_secs(7));
         assert_eq!(settings.format, Format::Json);
-        let settings = settle("g version --endpoints c:3 --command-timeout 1s -w=fields", &vars).unwrap();
+        let settings = settle(
+            "g version --endpoints c:3 --command-timeout 1s -w=fields",
+            &vars,
+        )
+        .unwrap();
         assert_eq!(settings.endpoints, ["c:3"]);
         assert_eq!(settings.command_timeout, Duration::from_secs(1));
         assert_eq!(settings.format, Format::Fields);
@@ -209,6 +246,9 @@ mod tests {
     #[test]
     fn a_variable_that_cannot_be_read_is_named() {
         let err = settle("g version", &[("ETCDCTL_DIAL_TIMEOUT", "soon")]).unwrap_err();
-        assert!(err.what().starts_with("ETCDCTL_DIAL_TIMEOUT: \"soon\""), "{err:?}");
+        assert!(
+            err.what().starts_with("ETCDCTL_DIAL_TIMEOUT: \"soon\""),
+            "{err:?}"
+        );
     }
 }

@@ -29,7 +29,10 @@ pub(crate) fn without_go_booleans(command: &Command, argv: Vec<OsString>) -> Vec
 }
 
 fn collect(command: &Command, switches: &mut BTreeSet<String>) {
-    for arg in command.get_arguments().filter(|arg| matches!(arg.get_action(), ArgAction::SetTrue)) {
+    for arg in command
+        .get_arguments()
+        .filter(|arg| matches!(arg.get_action(), ArgAction::SetTrue))
+    {
         switches.extend(arg.get_long().map(|long| format!("--{long}")));
         switches.extend(arg.get_short().map(|short| format!("-{short}")));
     }
@@ -58,18 +61,29 @@ mod tests {
     fn rewritten(line: &str) -> String {
         let argv = line.split(' ').map(OsString::from).collect();
         let argv = without_go_booleans(&Cli::command(), argv);
-        argv.into_iter().map(|arg| arg.into_string().unwrap()).collect::<Vec<_>>().join(" ")
+        argv.into_iter()
+            .map(|arg| arg.into_string().unwrap())
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 
     #[test]
     fn booleans_with_a_value_become_flags_or_vanish() {
-        assert_eq!(rewritten("g get --prefix=true --keys-only=false a"), "g get --prefix a");
+        assert_eq!(
+            rewritten("g get --prefix=true --keys-only=false a"),
+            "g get --prefix a"
+        );
         assert_eq!(rewritten("g --hex=1 txn -i=true"), "g --hex txn -i");
     }
 
     #[test]
     fn everything_else_stays() {
-        for line in ["g get --limit=1 a", "g put a --x=true", "g put -- --prefix=true", "g get --prefix=maybe"] {
+        for line in [
+            "g get --limit=1 a",
+            "g put a --x=true",
+            "g put -- --prefix=true",
+            "g get --prefix=maybe",
+        ] {
             assert_eq!(rewritten(line), line);
         }
     }

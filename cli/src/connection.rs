@@ -56,18 +56,27 @@ impl Connection {
         Ok(Self {
             endpoints: endpoints.collect::<Result<_, _>>()?,
             settings: settings.clone(),
-            live: Mutex::new(Live { at: 0, channel: None }),
+            live: Mutex::new(Live {
+                at: 0,
+                channel: None,
+            }),
         })
     }
 
     /// The same settings for other endpoints.
     pub(crate) fn to(&self, endpoints: &[String]) -> Result<Self, Failure> {
-        Self::new(&Settings { endpoints: endpoints.to_vec(), ..self.settings.clone() })
+        Self::new(&Settings {
+            endpoints: endpoints.to_vec(),
+            ..self.settings.clone()
+        })
     }
 
     /// One connection for each endpoint.
     pub(crate) fn each(&self) -> Result<Vec<Self>, Failure> {
-        self.endpoints.iter().map(|endpoint| self.to(std::slice::from_ref(endpoint))).collect()
+        self.endpoints
+            .iter()
+            .map(|endpoint| self.to(std::slice::from_ref(endpoint)))
+            .collect()
     }
 
     /// The first endpoint, as it was given, without its scheme.
@@ -119,7 +128,10 @@ impl Connection {
             let endpoint = &self.endpoints[at];
             match self.dial(endpoint).await {
                 Ok(channel) => {
-                    *live = Live { at, channel: Some(channel.clone()) };
+                    *live = Live {
+                        at,
+                        channel: Some(channel.clone()),
+                    };
                     return Ok((endpoint.clone(), channel));
                 }
                 Err(why) => reasons.push(format!("{endpoint}: {why}")),
@@ -168,7 +180,9 @@ impl Connection {
         let failure = Failure::unreachable(format!("{endpoint} did not answer within {time:?}"));
         match repeat {
             Repeat::Safe | Repeat::Pointless => failure.next("--command-timeout waits longer."),
-            Repeat::Never => failure.next("The change may have happened all the same: read before you retry."),
+            Repeat::Never => {
+                failure.next("The change may have happened all the same: read before you retry.")
+            }
         }
     }
 }

@@ -27,32 +27,55 @@ pub(crate) struct Failure {
 impl Failure {
     /// The command could not be carried out.
     pub(crate) fn failed(what: impl Display) -> Self {
-        Self { exit: 1, what: Some(what.to_string()), next: None }
+        Self {
+            exit: 1,
+            what: Some(what.to_string()),
+            next: None,
+        }
     }
 
     /// The command line makes no sense.
     pub(crate) fn usage(what: impl Display) -> Self {
-        Self { exit: 2, what: Some(what.to_string()), next: None }
+        Self {
+            exit: 2,
+            what: Some(what.to_string()),
+            next: None,
+        }
     }
 
     /// Nobody answered.
     pub(crate) fn unreachable(what: impl Display) -> Self {
-        Self { exit: 3, what: Some(what.to_string()), next: None }
+        Self {
+            exit: 3,
+            what: Some(what.to_string()),
+            next: None,
+        }
     }
 
     /// Everything was said on standard output already.
     pub(crate) fn unhealthy() -> Self {
-        Self { exit: 4, what: None, next: None }
+        Self {
+            exit: 4,
+            what: None,
+            next: None,
+        }
     }
 
     /// A command that we ran ended with this code.
     pub(crate) fn child(exit: u8) -> Self {
-        Self { exit, what: None, next: None }
+        Self {
+            exit,
+            what: None,
+            next: None,
+        }
     }
 
     /// Adds what to do about it.
     pub(crate) fn next(self, next: impl Display) -> Self {
-        Self { next: Some(next.to_string()), ..self }
+        Self {
+            next: Some(next.to_string()),
+            ..self
+        }
     }
 
     /// A server's answer that is an error.
@@ -64,14 +87,21 @@ impl Failure {
             Code::Unimplemented => Self::failed(format!("{endpoint} does not know this call")),
             _ => Self::failed(status.message()),
         };
-        Self { next: advice(status).map(str::to_owned), ..failure }
+        Self {
+            next: advice(status).map(str::to_owned),
+            ..failure
+        }
     }
 
     /// Standard output could not be written. That it was closed (`gonfalon get ... | head -1`) is
     /// no failure: nobody wants to know more.
     pub(crate) fn output(err: &io::Error) -> Self {
         if err.kind() == io::ErrorKind::BrokenPipe {
-            return Self { exit: 0, what: None, next: None };
+            return Self {
+                exit: 0,
+                what: None,
+                next: None,
+            };
         }
         Self::failed(format!("cannot write to standard output: {err}"))
     }
@@ -103,21 +133,63 @@ pub(crate) fn note(line: impl Display) {
 fn advice(status: &Status) -> Option<&'static str> {
     let text = status.message();
     let texts = [
-        ("required revision has been compacted", "That history is gone: use a later --rev, or none."),
-        ("required revision is a future revision", "No such revision yet: `endpoint status` shows the current one."),
-        ("requested lease not found", "It expired or was revoked; `lease list` shows those that exist."),
+        (
+            "required revision has been compacted",
+            "That history is gone: use a later --rev, or none.",
+        ),
+        (
+            "required revision is a future revision",
+            "No such revision yet: `endpoint status` shows the current one.",
+        ),
+        (
+            "requested lease not found",
+            "It expired or was revoked; `lease list` shows those that exist.",
+        ),
         ("lease already exists", "Choose another id, or none."),
-        ("database space exceeded", "Make room: `compact REVISION`, `defrag`, then `alarm disarm`."),
-        ("key is not provided", "Give a key; for all keys use --prefix with an empty one: get --prefix ''."),
-        ("duplicate key given in txn request", "A transaction may change each key once."),
-        ("too many operations in txn request", "Split it, or start the servers with a larger --max-txn-ops."),
-        ("request is too large", "Split it, or start the servers with a larger --max-request-bytes."),
-        ("not leader", "Only the leader can do this; `endpoint status --cluster` shows it."),
-        ("bad leader transferee", "`member list` shows the members that may lead."),
-        ("no leader", "No majority of members is up; `endpoint status --cluster` shows which are."),
-        ("request timed out", "The cluster did not agree in time; the write may yet happen. Read before you retry."),
-        ("user name is empty", "The server asks for a user; this command line cannot log in yet."),
-        ("corrupt cluster", "Members disagree about the data; `endpoint hashkv --cluster` shows which."),
+        (
+            "database space exceeded",
+            "Make room: `compact REVISION`, `defrag`, then `alarm disarm`.",
+        ),
+        (
+            "key is not provided",
+            "Give a key; for all keys use --prefix with an empty one: get --prefix ''.",
+        ),
+        (
+            "duplicate key given in txn request",
+            "A transaction may change each key once.",
+        ),
+        (
+            "too many operations in txn request",
+            "Split it, or start the servers with a larger --max-txn-ops.",
+        ),
+        (
+            "request is too large",
+            "Split it, or start the servers with a larger --max-request-bytes.",
+        ),
+        (
+            "not leader",
+            "Only the leader can do this; `endpoint status --cluster` shows it.",
+        ),
+        (
+            "bad leader transferee",
+            "`member list` shows the members that may lead.",
+        ),
+        (
+            "no leader",
+            "No majority of members is up; `endpoint status --cluster` shows which are.",
+        ),
+        (
+            "request timed out",
+            "The cluster did not agree in time; the write may yet happen. Read before you retry.",
+        ),
+        (
+            "user name is empty",
+            "The server asks for a user; this command line cannot log in yet.",
+        ),
+        (
+            "corrupt cluster",
+            "Members disagree about the data; `endpoint hashkv --cluster` shows which.",
+        ),
     ];
     if let Some((_, next)) = texts.iter().find(|(part, _)| text.contains(part)) {
         return Some(next);

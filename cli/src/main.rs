@@ -9,9 +9,11 @@ mod output;
 mod parse;
 mod range;
 mod recipes;
+mod serve;
 mod watching;
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, FromArgMatches as _};
@@ -25,7 +27,21 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let argv: Vec<OsString> = std::env::args_os().collect();
-    client(argv)
+    let name = argv.first().map(Path::new).and_then(Path::file_name);
+    let is_etcd = name.is_some_and(|name| name == "etcd");
+    let (name, options) = match argv.get(1..) {
+        Some(rest) if is_etcd => (serve::Name::Etcd, rest),
+        Some([first, rest @ ..]) if first == "serve" => (serve::Name::Gonfalon, rest),
+        _ => return client(argv),
+    };
+    match options
+        .iter()
+        .map(|word| word.to_str().map(str::to_owned))
+        .collect::<Option<Vec<_>>>()
+    {
+        Some(options) => serve::run(name, &options),
+        None => failure::Failure::usage("an option is not UTF-8").report(),
+    }
 }
 
 /// Runs a command that talks to a server.
@@ -40,7 +56,10 @@ fn client(argv: Vec<OsString>) -> ExitCode {
         // clap knows which of its errors are answers (--help) and which exit with 2.
         Err(err) => err.exit(),
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(err) => return failure::Failure::failed(format!("cannot start: {err}")).report(),
     };

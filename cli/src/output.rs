@@ -79,7 +79,11 @@ impl Out {
         let stdout = io::stdout();
         // The table's library knows how to ask the terminal; 0 columns means that it did not say.
         let width = stdout.is_terminal().then(table::terminal_width).flatten();
-        Self { format, style: Style { hex, width }, sink: Box::new(stdout) }
+        Self {
+            format,
+            style: Style { hex, width },
+            sink: Box::new(stdout),
+        }
     }
 
     pub(crate) fn format(&self) -> Format {
@@ -89,14 +93,19 @@ impl Out {
     /// Refuses `-w table` for what is not a list, before anything is done.
     pub(crate) fn no_table(&self, command: &str) -> Result<(), Failure> {
         if self.format == Format::Table {
-            return Err(Failure::usage(format!("{command} has no table; choose another --write-out")));
+            return Err(Failure::usage(format!(
+                "{command} has no table; choose another --write-out"
+            )));
         }
         Ok(())
     }
 
     /// Writes an answer.
     pub(crate) fn show(&mut self, answer: &impl Show) -> Result<(), Failure> {
-        let mut page = Page { style: self.style, bytes: Vec::new() };
+        let mut page = Page {
+            style: self.style,
+            bytes: Vec::new(),
+        };
         match self.format {
             Format::Human => match answer.rows(&self.style) {
                 Some(rows) => page.text(&rows.plain(self.style.width)),
@@ -118,7 +127,10 @@ impl Out {
 
     /// Writes a line as it is, in every format.
     pub(crate) fn line(&mut self, line: impl AsRef<str>) -> Result<(), Failure> {
-        let mut page = Page { style: self.style, bytes: Vec::new() };
+        let mut page = Page {
+            style: self.style,
+            bytes: Vec::new(),
+        };
         page.line(line);
         self.write(&page.bytes)
     }
@@ -156,7 +168,11 @@ impl Page {
 impl Style {
     /// A key or a value inside a line for people.
     pub(crate) fn shown(&self, bytes: &[u8]) -> String {
-        if self.hex { text::hex(bytes) } else { text::escape(bytes) }
+        if self.hex {
+            text::hex(bytes)
+        } else {
+            text::escape(bytes)
+        }
     }
 }
 
@@ -181,7 +197,11 @@ pub(crate) mod tests {
         }
         let sink = Sink(Arc::default());
         let style = Style { hex, width: None };
-        let mut out = Out { format, style, sink: Box::new(sink.clone()) };
+        let mut out = Out {
+            format,
+            style,
+            sink: Box::new(sink.clone()),
+        };
         out.show(answer).unwrap();
         let bytes = sink.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()

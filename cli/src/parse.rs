@@ -10,7 +10,9 @@ use gonfalon_server::config::parse_duration;
 
 /// A lease's id: hexadecimal, as all tools show it. Negative ids have their top bit set.
 pub(crate) fn lease_id(text: &str) -> Result<i64, String> {
-    id(text).map(u64::cast_signed).map_err(|()| "write the id in hexadecimal, as `lease list` shows it".to_owned())
+    id(text)
+        .map(u64::cast_signed)
+        .map_err(|()| "write the id in hexadecimal, as `lease list` shows it".to_owned())
 }
 
 /// A member's id: hexadecimal, as all tools show it.
@@ -56,7 +58,11 @@ mod tests {
 
     #[test]
     fn leases_are_hexadecimal_and_may_be_negative() {
-        let cases = [("1", 1), ("69fda207c34fb20c", 0x69fd_a207_c34f_b20c), ("ffffffffffffffff", -1)];
+        let cases = [
+            ("1", 1),
+            ("69fda207c34fb20c", 0x69fd_a207_c34f_b20c),
+            ("ffffffffffffffff", -1),
+        ];
         for (text, id) in cases {
             assert_eq!(lease_id(text), Ok(id), "{text}");
         }
@@ -67,7 +73,13 @@ mod tests {
 
     #[test]
     fn a_leases_time_is_rounded_up_to_seconds() {
-        for (text, want) in [("60", 60), ("60s", 60), ("1500ms", 2), ("5m", 300), ("-3", -3)] {
+        for (text, want) in [
+            ("60", 60),
+            ("60s", 60),
+            ("1500ms", 2),
+            ("5m", 300),
+            ("-3", -3),
+        ] {
             assert_eq!(seconds(text), Ok(want), "{text}");
         }
         assert!(seconds("soon").is_err());

@@ -36,13 +36,19 @@ impl Keys {
     pub(crate) fn range(&self) -> Result<Range, Failure> {
         match (&self.range_end, self.prefix, self.from_key) {
             (_, true, true) => Err(Failure::usage("--prefix and --from-key exclude each other")),
-            (Some(_), true, _) | (Some(_), _, true) => {
-                Err(Failure::usage("RANGE_END does not go with --prefix or --from-key"))
-            }
+            (Some(_), true, _) | (Some(_), _, true) => Err(Failure::usage(
+                "RANGE_END does not go with --prefix or --from-key",
+            )),
             (None, true, false) => Ok(Range::prefix(&self.key)),
             (None, false, true) => Ok(Range::from(&self.key)),
-            (None, false, false) => Ok(Range { key: self.key.clone(), end: Bytes::new() }),
-            (Some(end), false, false) => Ok(Range { key: self.key.clone(), end: end.clone() }),
+            (None, false, false) => Ok(Range {
+                key: self.key.clone(),
+                end: Bytes::new(),
+            }),
+            (Some(end), false, false) => Ok(Range {
+                key: self.key.clone(),
+                end: end.clone(),
+            }),
         }
     }
 }
@@ -53,14 +59,24 @@ impl Range {
         if prefix.is_empty() {
             return Self::from(prefix);
         }
-        Self { key: prefix.clone(), end: prefix_end(prefix) }
+        Self {
+            key: prefix.clone(),
+            end: prefix_end(prefix),
+        }
     }
 
     /// All keys that are not smaller than `key`.
     fn from(key: &Bytes) -> Self {
         // The wire has no empty key; the smallest is one zero byte.
-        let key = if key.is_empty() { Bytes::from_static(OPEN) } else { key.clone() };
-        Self { key, end: Bytes::from_static(OPEN) }
+        let key = if key.is_empty() {
+            Bytes::from_static(OPEN)
+        } else {
+            key.clone()
+        };
+        Self {
+            key,
+            end: Bytes::from_static(OPEN),
+        }
     }
 
     /// Whether this is exactly one key.
@@ -87,7 +103,12 @@ mod tests {
 
     fn keys(key: &str, end: Option<&str>, prefix: bool, from_key: bool) -> Keys {
         let bytes = |text: &str| Bytes::copy_from_slice(text.as_bytes());
-        Keys { key: bytes(key), range_end: end.map(bytes), prefix, from_key }
+        Keys {
+            key: bytes(key),
+            range_end: end.map(bytes),
+            prefix,
+            from_key,
+        }
     }
 
     #[test]
@@ -102,13 +123,21 @@ mod tests {
         ];
         for (keys, (key, end)) in cases {
             let range = keys.range().unwrap();
-            assert_eq!((&range.key[..], &range.end[..]), (key.as_bytes(), end.as_bytes()), "{keys:?}");
+            assert_eq!(
+                (&range.key[..], &range.end[..]),
+                (key.as_bytes(), end.as_bytes()),
+                "{keys:?}"
+            );
         }
     }
 
     #[test]
     fn flags_that_contradict_each_other_are_refused() {
-        for keys in [keys("a", None, true, true), keys("a", Some("b"), true, false), keys("a", Some("b"), false, true)] {
+        for keys in [
+            keys("a", None, true, true),
+            keys("a", Some("b"), true, false),
+            keys("a", Some("b"), false, true),
+        ] {
             assert!(keys.range().is_err(), "{keys:?}");
         }
     }

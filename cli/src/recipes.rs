@@ -10,7 +10,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::process::ExitStatusExt as _;
 
 use tokio::process::Command;
-use tokio::signal::unix::{signal, SignalKind};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::failure::Failure;
 
@@ -19,10 +19,16 @@ pub(crate) async fn run(
     command: &[OsString],
     variables: &[(&'static str, OsString)],
 ) -> Result<(), Failure> {
-    let Some((program, args)) = command.split_first() else { return Ok(()) };
+    let Some((program, args)) = command.split_first() else {
+        return Ok(());
+    };
     let mut child = Command::new(program);
     child.args(args).kill_on_drop(true);
-    child.envs(variables.iter().map(|(name, value)| (OsStr::new(name), value)));
+    child.envs(
+        variables
+            .iter()
+            .map(|(name, value)| (OsStr::new(name), value)),
+    );
     let status = child.status().await;
     let status = status.map_err(|err| {
         Failure::failed(format!("cannot run {}: {err}", program.to_string_lossy()))
@@ -48,8 +54,10 @@ pub(crate) enum Stop {
 /// Ends when somebody asks this process to end.
 pub(crate) async fn asked_to_stop() -> Result<Stop, Failure> {
     let listen = |kind| signal(kind).map_err(|err| Failure::failed(format!("no signals: {err}")));
-    let (mut interrupt, mut terminate) =
-        (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
+    let (mut interrupt, mut terminate) = (
+        listen(SignalKind::interrupt())?,
+        listen(SignalKind::terminate())?,
+    );
     Ok(tokio::select! {
         _ = interrupt.recv() => Stop::Interrupt,
         _ = terminate.recv() => Stop::Terminate,

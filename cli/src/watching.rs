@@ -13,7 +13,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 
 use crate::connection::{self, Connection};
-use crate::failure::{note, Failure};
+use crate::failure::{Failure, note};
 use crate::range::Range;
 
 /// The first wait before a server is tried again, and the longest.
@@ -76,15 +76,25 @@ pub(crate) async fn follow(
                 }
             }
             Err(failure) if !began => return Err(failure),
-            Err(failure) => ("no endpoint".to_owned(), Status::unavailable(failure.what())),
+            Err(failure) => (
+                "no endpoint".to_owned(),
+                Status::unavailable(failure.what()),
+            ),
         };
         connection.lost().await;
         if !began {
             return Err(Failure::status(&endpoint, &status));
         }
         // A stream that got as far as to begin earns a short wait again.
-        let next = watchers.iter().map(|watcher| watcher.next).min().unwrap_or(0);
-        note(format_args!("Lost {endpoint} ({}); watching on from revision {next}.", status.message()));
+        let next = watchers
+            .iter()
+            .map(|watcher| watcher.next)
+            .min()
+            .unwrap_or(0);
+        note(format_args!(
+            "Lost {endpoint} ({}); watching on from revision {next}.",
+            status.message()
+        ));
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(PAUSE.1);
     }
@@ -113,7 +123,10 @@ async fn one_stream(
     }
     let mut request = Request::new(ReceiverStream::new(receive));
     // A member that has lost its leader hears of no changes: it is to say so, not to stay silent.
-    request.metadata_mut().insert("hasleader", tonic::metadata::MetadataValue::from_static("true"));
+    request.metadata_mut().insert(
+        "hasleader",
+        tonic::metadata::MetadataValue::from_static("true"),
+    );
     let mut stream = match connection::watch(channel).watch(request).await {
         Ok(response) => response.into_inner(),
         Err(status) => return lost(status),
@@ -128,8 +141,12 @@ async fn one_stream(
             return Err(End::Failed(canceled(&response)));
         }
         *began = true;
-        let at = usize::try_from(response.watch_id).ok().and_then(|id| id.checked_sub(1));
-        let Some(watcher) = at.and_then(|at| watchers.get_mut(at)) else { continue };
+        let at = usize::try_from(response.watch_id)
+            .ok()
+            .and_then(|id| id.checked_sub(1));
+        let Some(watcher) = at.and_then(|at| watchers.get_mut(at)) else {
+            continue;
+        };
         if watcher.advance(&response) {
             each(response).await.map_err(End::Failed)?;
         }
@@ -146,7 +163,9 @@ fn create(watcher: &Watcher, id: usize, options: Options) -> pb::WatchRequest {
         watch_id: i64::try_from(id).unwrap_or(i64::MAX),
         ..Default::default()
     };
-    pb::WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) }
+    pb::WatchRequest {
+        request_union: Some(RequestUnion::CreateRequest(create)),
+    }
 }
 
 /// A lost connection has one of these codes; any other is the server's refusal.
@@ -161,10 +180,12 @@ fn canceled(response: &pb::WatchResponse) -> Failure {
     match (response.compact_revision, response.cancel_reason.as_str()) {
         (0, "") => Failure::failed("the server canceled the watch"),
         (0, reason) => Failure::failed(format!("the server canceled the watch: {reason}")),
-        (oldest, _) => {
-            Failure::failed(format!("history before revision {oldest} is gone (compacted)"))
-                .next(format!("Read the keys again, then watch from --rev={oldest} or later."))
-        }
+        (oldest, _) => Failure::failed(format!(
+            "history before revision {oldest} is gone (compacted)"
+        ))
+        .next(format!(
+            "Read the keys again, then watch from --rev={oldest} or later."
+        )),
     }
 }
 
@@ -177,11 +198,17 @@ mod tests {
 
     fn message(revision: i64, events: &[i64], created: bool) -> pb::WatchResponse {
         let event = |revision: &i64| Event {
-            kv: Some(KeyValue { mod_revision: *revision, ..Default::default() }),
+            kv: Some(KeyValue {
+                mod_revision: *revision,
+                ..Default::default()
+            }),
             ..Default::default()
         };
         pb::WatchResponse {
-            header: Some(pb::ResponseHeader { revision, ..Default::default() }),
+            header: Some(pb::ResponseHeader {
+                revision,
+                ..Default::default()
+            }),
             created,
             events: events.iter().map(event).collect(),
             ..Default::default()
@@ -189,7 +216,13 @@ mod tests {
     }
 
     fn watcher(from: i64) -> Watcher {
-        Watcher::new(Range { key: Bytes::from_static(b"k"), end: Bytes::new() }, from)
+        Watcher::new(
+            Range {
+                key: Bytes::from_static(b"k"),
+                end: Bytes::new(),
+            },
+            from,
+        )
     }
 
     #[test]
@@ -199,7 +232,10 @@ mod tests {
         assert_eq!(watcher.next, 11, "from now on");
         assert!(watcher.advance(&message(12, &[11, 12], false)));
         assert_eq!(watcher.next, 13);
-        assert!(watcher.advance(&message(20, &[], false)), "progress is shown");
+        assert!(
+            watcher.advance(&message(20, &[], false)),
+            "progress is shown"
+        );
         assert_eq!(watcher.next, 21);
     }
 

@@ -30,7 +30,7 @@ pub use document::{help, markdown};
 pub use error::{ConfigError, Origin};
 pub use table::{Group, Kind, Opt, Standing};
 pub use url::{ListenUrl, Url};
-pub use value::format_duration;
+pub use value::{format_duration, parse_duration};
 
 /// What somebody asked for: the text of each option that was given, and where it was given.
 #[derive(Debug, Clone, Default)]

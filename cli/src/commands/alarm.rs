@@ -5,10 +5,10 @@ use pb::alarm_request::AlarmAction;
 use serde::Serialize;
 
 use crate::connection::{self, Connection, Repeat};
-use crate::failure::{note, Failure};
+use crate::failure::{Failure, note};
 use crate::output::fields::Fields;
 use crate::output::table::Rows;
-use crate::output::{json, Format, Out, Page, Show, Style};
+use crate::output::{Format, Out, Page, Show, Style, json};
 
 /// What stops the cluster from writing
 #[derive(Debug, Clone, clap::Subcommand)]
@@ -39,7 +39,10 @@ async fn disarm(
     connection: &Connection,
     list: pb::AlarmResponse,
 ) -> Result<pb::AlarmResponse, Failure> {
-    let mut done = pb::AlarmResponse { header: list.header, alarms: Vec::new() };
+    let mut done = pb::AlarmResponse {
+        header: list.header,
+        alarms: Vec::new(),
+    };
     for alarm in list.alarms {
         let request = pb::AlarmRequest {
             action: AlarmAction::Deactivate.into(),
@@ -53,9 +56,14 @@ async fn disarm(
     Ok(done)
 }
 
-async fn ask(connection: &Connection, request: pb::AlarmRequest) -> Result<pb::AlarmResponse, Failure> {
+async fn ask(
+    connection: &Connection,
+    request: pb::AlarmRequest,
+) -> Result<pb::AlarmResponse, Failure> {
     connection
-        .call(Repeat::Safe, async |channel| connection::maintenance(channel).alarm(request).await)
+        .call(Repeat::Safe, async |channel| {
+            connection::maintenance(channel).alarm(request).await
+        })
         .await
 }
 
@@ -88,8 +96,14 @@ impl Show for Alarms<'_> {
 
     fn rows(&self, _: &Style) -> Option<Rows> {
         let row = |alarm: &pb::AlarmMember| {
-            vec![format!("{:x}", alarm.member_id), alarm.alarm().as_str_name().to_owned()]
+            vec![
+                format!("{:x}", alarm.member_id),
+                alarm.alarm().as_str_name().to_owned(),
+            ]
         };
-        Some(Rows { heads: &["MEMBER", "ALARM"], rows: self.0.alarms.iter().map(row).collect() })
+        Some(Rows {
+            heads: &["MEMBER", "ALARM"],
+            rows: self.0.alarms.iter().map(row).collect(),
+        })
     }
 }

@@ -10,9 +10,9 @@ use serde::Serialize;
 
 use crate::commands::defrag::Defrag;
 use crate::connection::{self, Connection, Repeat};
-use crate::failure::{note, Failure};
+use crate::failure::{Failure, note};
 use crate::output::fields::Fields;
-use crate::output::{text, Format, Out, Page, Show};
+use crate::output::{Format, Out, Page, Show, text};
 use crate::parse;
 use crate::range::Range;
 use load::{Load, Measured};
@@ -90,23 +90,39 @@ impl Perf {
         let (rate, clients) = self.load.rate_and_clients();
         if out.format() == Format::Human {
             let time = text::took(self.duration);
-            note(format_args!("Writing {rate}/s from {clients} clients for {time}..."));
+            note(format_args!(
+                "Writing {rate}/s from {clients} clients for {time}..."
+            ));
         }
-        let load = Load { rate, clients, duration: self.duration, prefix: self.prefix.clone() };
+        let load = Load {
+            rate,
+            clients,
+            duration: self.duration,
+            prefix: self.prefix.clone(),
+        };
         let measured = load.run(connection).await?;
         let revision = self.clean_up(connection).await?;
         let verdict = Verdict { measured, rate };
         out.show(&verdict)?;
         if self.auto_compact {
-            let request = pb::CompactionRequest { revision, physical: true };
+            let request = pb::CompactionRequest {
+                revision,
+                physical: true,
+            };
             connection
-                .call(Repeat::Never, async |channel| connection::kv(channel).compact(request).await)
+                .call(Repeat::Never, async |channel| {
+                    connection::kv(channel).compact(request).await
+                })
                 .await?;
         }
         if self.auto_defrag {
             Defrag { cluster: false }.run(connection, out).await?;
         }
-        if verdict.passes() { Ok(()) } else { Err(Failure::unhealthy()) }
+        if verdict.passes() {
+            Ok(())
+        } else {
+            Err(Failure::unhealthy())
+        }
     }
 
     /// Keys of somebody else below the prefix would be deleted in the end.
@@ -119,20 +135,32 @@ impl Perf {
             ..Default::default()
         };
         let response = connection
-            .call(Repeat::Safe, async |channel| connection::kv(channel).range(request.clone()).await)
+            .call(Repeat::Safe, async |channel| {
+                connection::kv(channel).range(request.clone()).await
+            })
             .await?;
         if response.count == 0 {
             return Ok(());
         }
-        let (prefix, keys) = (text::escape(&self.prefix), text::count(response.count, "key"));
-        Err(Failure::failed(format!("below {prefix} there is {keys} already"))
-            .next(format!("Choose another --prefix, or `gonfalon del --prefix {prefix}`.")))
+        let (prefix, keys) = (
+            text::escape(&self.prefix),
+            text::count(response.count, "key"),
+        );
+        Err(
+            Failure::failed(format!("below {prefix} there is {keys} already")).next(format!(
+                "Choose another --prefix, or `gonfalon del --prefix {prefix}`."
+            )),
+        )
     }
 
     /// Deletes what was written; gives the revision of that.
     async fn clean_up(&self, connection: &Connection) -> Result<i64, Failure> {
         let range = Range::prefix(&self.prefix);
-        let request = pb::DeleteRangeRequest { key: range.key, range_end: range.end, prev_kv: false };
+        let request = pb::DeleteRangeRequest {
+            key: range.key,
+            range_end: range.end,
+            prev_kv: false,
+        };
         let response = connection
             .call(Repeat::Safe, async |channel| {
                 connection::kv(channel).delete_range(request.clone()).await
@@ -174,11 +202,26 @@ impl Show for Verdict {
     fn human(&self, page: &mut Page) {
         let measured = &self.measured;
         let (per_second, rate) = (measured.per_second(), self.rate);
-        let (slowest, deviation) = (text::took(measured.slowest()), text::took(measured.deviation()));
-        let (half, most) = (text::took(measured.quantile(50)), text::took(measured.quantile(99)));
-        page.line(format!("{}  {per_second:.0} writes/s of {rate}/s", word(self.keeps_up())));
-        page.line(format!("{}  slowest {slowest} (half {half}, 99% {most})", word(self.is_quick())));
-        page.line(format!("{}  standard deviation {deviation}", word(self.is_steady())));
+        let (slowest, deviation) = (
+            text::took(measured.slowest()),
+            text::took(measured.deviation()),
+        );
+        let (half, most) = (
+            text::took(measured.quantile(50)),
+            text::took(measured.quantile(99)),
+        );
+        page.line(format!(
+            "{}  {per_second:.0} writes/s of {rate}/s",
+            word(self.keeps_up())
+        ));
+        page.line(format!(
+            "{}  slowest {slowest} (half {half}, 99% {most})",
+            word(self.is_quick())
+        ));
+        page.line(format!(
+            "{}  standard deviation {deviation}",
+            word(self.is_steady())
+        ));
         if measured.errors > 0 {
             let why = measured.error.as_deref().unwrap_or_default();
             page.line(format!("FAIL  {} writes failed: {why}", measured.errors));
@@ -192,7 +235,9 @@ impl Show for Verdict {
             page.line(format!("FAIL: too many errors: {}", measured.errors));
         }
         let (keeps_up, per_second) = (word(self.keeps_up()), measured.per_second());
-        page.line(format!("{keeps_up}: Throughput is {per_second:.0} writes/s"));
+        page.line(format!(
+            "{keeps_up}: Throughput is {per_second:.0} writes/s"
+        ));
         let (quick, slowest) = (word(self.is_quick()), measured.slowest().as_secs_f64());
         page.line(format!("{quick}: Slowest request took {slowest:.6}s"));
         let (steady, deviation) = (word(self.is_steady()), measured.deviation().as_secs_f64());
@@ -205,7 +250,10 @@ impl Show for Verdict {
         fields.add("Pass", self.passes());
         fields.add("Writes", self.measured.count());
         fields.add("Errors", self.measured.errors);
-        fields.add("Throughput", format_args!("{:.1}", self.measured.per_second()));
+        fields.add(
+            "Throughput",
+            format_args!("{:.1}", self.measured.per_second()),
+        );
         fields.add("Slowest", text::go_duration(self.measured.slowest()));
         fields.add("Stddev", text::go_duration(self.measured.deviation()));
         fields
@@ -242,7 +290,10 @@ mod tests {
 
     fn verdict(rate: u32, millis: &[u64], errors: u64) -> Verdict {
         let times = millis.iter().map(|ms| Duration::from_millis(*ms)).collect();
-        Verdict { measured: Measured::of(times, Duration::from_secs(1), errors), rate }
+        Verdict {
+            measured: Measured::of(times, Duration::from_secs(1), errors),
+            rate,
+        }
     }
 
     #[test]

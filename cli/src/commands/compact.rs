@@ -23,11 +23,19 @@ impl Compact {
     pub(crate) async fn run(self, connection: &Connection, out: &mut Out) -> Result<(), Failure> {
         out.no_table("compact")?;
         let revision = self.revision;
-        let request = pb::CompactionRequest { revision, physical: self.physical };
+        let request = pb::CompactionRequest {
+            revision,
+            physical: self.physical,
+        };
         let response = connection
-            .call(Repeat::Never, async |channel| connection::kv(channel).compact(request).await)
+            .call(Repeat::Never, async |channel| {
+                connection::kv(channel).compact(request).await
+            })
             .await?;
-        out.show(&Compacted { revision, response: &response })
+        out.show(&Compacted {
+            revision,
+            response: &response,
+        })
     }
 }
 
@@ -38,7 +46,10 @@ struct Compacted<'a> {
 
 impl Show for Compacted<'_> {
     fn human(&self, page: &mut Page) {
-        page.line(format!("History before revision {} is forgotten", self.revision));
+        page.line(format!(
+            "History before revision {} is forgotten",
+            self.revision
+        ));
     }
 
     fn simple(&self, page: &mut Page) {
@@ -50,6 +61,8 @@ impl Show for Compacted<'_> {
     }
 
     fn json(&self) -> impl Serialize {
-        HeaderOnly { header: Header::of(self.response.header.as_ref()) }
+        HeaderOnly {
+            header: Header::of(self.response.header.as_ref()),
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! `completion`.
 
 use clap::CommandFactory as _;
-use clap_complete::{generate, Shell as Generator};
+use clap_complete::{Shell as Generator, generate};
 
 use crate::args::Cli;
 use crate::failure::Failure;

@@ -6,8 +6,8 @@ use gonfalon_proto::etcdserverpb as pb;
 
 use crate::commands::endpoint::servers;
 use crate::connection::{self, Connection, Repeat};
-use crate::failure::{note, Failure};
-use crate::output::{text, Format, Out};
+use crate::failure::{Failure, note};
+use crate::output::{Format, Out, text};
 
 /// Give the space of deleted data back
 ///
@@ -27,12 +27,17 @@ impl Defrag {
             let (name, start) = (server.name(), Instant::now());
             let done = server
                 .call(Repeat::Pointless, async |channel| {
-                    connection::maintenance(channel).defragment(pb::DefragmentRequest {}).await
+                    connection::maintenance(channel)
+                        .defragment(pb::DefragmentRequest {})
+                        .await
                 })
                 .await;
             match (done, out.format()) {
                 (Ok(_), Format::Human) => {
-                    out.line(format!("{name} defragmented in {}", text::took(start.elapsed())))?;
+                    out.line(format!(
+                        "{name} defragmented in {}",
+                        text::took(start.elapsed())
+                    ))?;
                 }
                 // etcdctl has this line in all formats.
                 (Ok(_), _) => out.line(format!("Finished defragmenting etcd member[{name}]"))?,

@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::connection::{self, Connection, Repeat};
 use crate::failure::Failure;
 use crate::output::fields::Fields;
-use crate::output::{json, text, Out, Page, Show};
+use crate::output::{Out, Page, Show, json, text};
 use crate::range::Keys;
 
 /// Delete a key or a range of keys
@@ -34,7 +34,11 @@ impl Del {
     /// The request on the wire; `txn` has the same command inside.
     pub(crate) fn request(&self) -> Result<pb::DeleteRangeRequest, Failure> {
         let range = self.keys.range()?;
-        Ok(pb::DeleteRangeRequest { key: range.key, range_end: range.end, prev_kv: self.prev_kv })
+        Ok(pb::DeleteRangeRequest {
+            key: range.key,
+            range_end: range.end,
+            prev_kv: self.prev_kv,
+        })
     }
 }
 

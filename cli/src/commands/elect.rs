@@ -8,7 +8,7 @@ use crate::commands::lock;
 use crate::connection::Connection;
 use crate::failure::Failure;
 use crate::output::fields::Fields;
-use crate::output::{json, Out, Page, Show};
+use crate::output::{Out, Page, Show, json};
 use crate::parse;
 use crate::range::Range;
 use crate::recipes::asked_to_stop;
@@ -82,7 +82,10 @@ async fn listen(connection: &Connection, out: &mut Out, name: &Bytes) -> Result<
     let mut shown = None;
     let now = show_new(connection, out, name, &mut shown).await?;
     let watchers = vec![Watcher::new(Range::prefix(&ownership::line(name)), now + 1)];
-    let options = watching::Options { prev_kv: false, progress_notify: false };
+    let options = watching::Options {
+        prev_kv: false,
+        progress_notify: false,
+    };
     watching::follow(connection, watchers, options, async |_| {
         show_new(connection, out, name, &mut shown).await.map(drop)
     })
@@ -112,7 +115,10 @@ impl Show for Leader<'_> {
     fn human(&self, page: &mut Page) {
         for kv in &self.0.kvs {
             let (key, value) = (page.style.shown(&kv.key), page.style.shown(&kv.value));
-            page.line(format!("elected: {value} ({key}, revision {})", kv.mod_revision));
+            page.line(format!(
+                "elected: {value} ({key}, revision {})",
+                kv.mod_revision
+            ));
         }
     }
 

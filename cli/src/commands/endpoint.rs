@@ -8,7 +8,7 @@ use futures::future::join_all;
 
 use crate::commands::member;
 use crate::connection::Connection;
-use crate::failure::{note, Failure};
+use crate::failure::{Failure, note};
 use crate::output::{Out, Show};
 
 /// Ask each server how it is
@@ -46,7 +46,11 @@ impl Endpoint {
                 let healths = join_all(servers.iter().map(health::check)).await;
                 let healthy = healths.iter().all(health::Health::is_healthy);
                 out.show(&health::Healths(healths))?;
-                if healthy { Ok(()) } else { Err(Failure::unhealthy()) }
+                if healthy {
+                    Ok(())
+                } else {
+                    Err(Failure::unhealthy())
+                }
             }
             Self::Status { cluster } => {
                 let servers = servers(connection, cluster).await?;
@@ -72,7 +76,11 @@ pub(crate) async fn servers(
     }
     // As the member has it: that works without a majority, when one asks how things are.
     let list = member::list(connection, false).await?;
-    let mut urls: Vec<_> = list.members.into_iter().flat_map(|member| member.client_ur_ls).collect();
+    let mut urls: Vec<_> = list
+        .members
+        .into_iter()
+        .flat_map(|member| member.client_ur_ls)
+        .collect();
     urls.sort();
     urls.dedup();
     connection.to(&urls)?.each()

@@ -7,15 +7,18 @@ use tokio_stream::StreamExt as _;
 use tonic::{Response, Status};
 
 use crate::connection::{self, Connection, Repeat};
-use crate::failure::{note, Failure};
+use crate::failure::{Failure, note};
 use crate::output::fields::Fields;
 use crate::output::table::Rows;
-use crate::output::{json, text, Format, Out, Page, Show, Style};
+use crate::output::{Format, Out, Page, Show, Style, json, text};
 use crate::range::Keys;
 
 /// Read a key or a range of keys
 #[derive(Debug, Clone, clap::Parser)]
-#[expect(clippy::struct_excessive_bools, reason = "one for each switch that a user has")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "one for each switch that a user has"
+)]
 pub(crate) struct Get {
     #[command(flatten)]
     keys: Keys,
@@ -103,13 +106,23 @@ impl Get {
         }
         if out.format() == Format::Human && !self.count_only {
             if one_key && response.kvs.is_empty() {
-                note(format_args!("There is no such key (revision {}).", revision(&response)));
+                note(format_args!(
+                    "There is no such key (revision {}).",
+                    revision(&response)
+                ));
                 return Ok(());
             }
-            out.show(&Got { response: &response, keys_only: self.keys_only, count_only: false })?;
+            out.show(&Got {
+                response: &response,
+                keys_only: self.keys_only,
+                count_only: false,
+            })?;
             if response.more {
                 let count = response.count;
-                note(format_args!("There are more: {count} keys in all; --limit was {}.", self.limit));
+                note(format_args!(
+                    "There are more: {count} keys in all; --limit was {}.",
+                    self.limit
+                ));
             }
             return Ok(());
         }
@@ -160,7 +173,9 @@ async fn joined(
 ) -> Result<pb::RangeResponse, Status> {
     let mut whole = pb::RangeResponse::default();
     while let Some(piece) = stream.next().await {
-        let Some(piece) = piece?.range_response else { continue };
+        let Some(piece) = piece?.range_response else {
+            continue;
+        };
         whole.kvs.extend(piece.kvs);
         whole.header = piece.header.or(whole.header);
         whole.more |= piece.more;
@@ -223,15 +238,25 @@ impl Show for Got<'_> {
             &["KEY", "REVISION", "VERSION", "LEASE", "VALUE"]
         };
         let rows = self.response.kvs.iter().map(|kv| {
-            let mut row =
-                vec![style.shown(&kv.key), kv.mod_revision.to_string(), kv.version.to_string()];
+            let mut row = vec![
+                style.shown(&kv.key),
+                kv.mod_revision.to_string(),
+                kv.version.to_string(),
+            ];
             if !self.keys_only {
-                row.push(if kv.lease == 0 { "-".to_owned() } else { text::lease_id(kv.lease) });
+                row.push(if kv.lease == 0 {
+                    "-".to_owned()
+                } else {
+                    text::lease_id(kv.lease)
+                });
                 row.push(style.shown(&kv.value));
             }
             row
         });
-        Some(Rows { heads, rows: rows.collect() })
+        Some(Rows {
+            heads,
+            rows: rows.collect(),
+        })
     }
 }
 
@@ -250,7 +275,12 @@ impl Show for Values<'_> {
     }
 
     fn fields(&self) -> Fields {
-        Got { response: self.0, keys_only: false, count_only: false }.fields()
+        Got {
+            response: self.0,
+            keys_only: false,
+            count_only: false,
+        }
+        .fields()
     }
 
     fn json(&self) -> impl Serialize {

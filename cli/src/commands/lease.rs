@@ -77,7 +77,9 @@ impl Lease {
 async fn grant(connection: &Connection, out: &mut Out, ttl: i64) -> Result<(), Failure> {
     let request = pb::LeaseGrantRequest { ttl, id: 0 };
     let response = connection
-        .call(Repeat::Never, async |channel| connection::lease(channel).lease_grant(request).await)
+        .call(Repeat::Never, async |channel| {
+            connection::lease(channel).lease_grant(request).await
+        })
         .await?;
     out.show(&Granted(&response))
 }
@@ -85,9 +87,14 @@ async fn grant(connection: &Connection, out: &mut Out, ttl: i64) -> Result<(), F
 async fn revoke(connection: &Connection, out: &mut Out, id: i64) -> Result<(), Failure> {
     let request = pb::LeaseRevokeRequest { id };
     let response = connection
-        .call(Repeat::Never, async |channel| connection::lease(channel).lease_revoke(request).await)
+        .call(Repeat::Never, async |channel| {
+            connection::lease(channel).lease_revoke(request).await
+        })
         .await?;
-    out.show(&Revoked { id, response: &response })
+    out.show(&Revoked {
+        id,
+        response: &response,
+    })
 }
 
 async fn time_to_live(
@@ -102,13 +109,18 @@ async fn time_to_live(
             connection::lease(channel).lease_time_to_live(request).await
         })
         .await?;
-    out.show(&TimeToLive { response: &response, keys })
+    out.show(&TimeToLive {
+        response: &response,
+        keys,
+    })
 }
 
 async fn list(connection: &Connection, out: &mut Out) -> Result<(), Failure> {
     let response = connection
         .call(Repeat::Safe, async |channel| {
-            connection::lease(channel).lease_leases(pb::LeaseLeasesRequest {}).await
+            connection::lease(channel)
+                .lease_leases(pb::LeaseLeasesRequest {})
+                .await
         })
         .await?;
     out.show(&Leases(&response))
@@ -121,13 +133,21 @@ async fn renew_once(connection: &Connection, out: &mut Out, id: i64) -> Result<(
             // The queue has room for it.
             drop(send.send(pb::LeaseKeepAliveRequest { id }).await);
             let mut client = connection::lease(channel);
-            let mut stream = client.lease_keep_alive(ReceiverStream::new(receive)).await?.into_inner();
+            let mut stream = client
+                .lease_keep_alive(ReceiverStream::new(receive))
+                .await?
+                .into_inner();
             let answer = stream.message().await?;
-            answer.map(Response::new).ok_or_else(|| tonic::Status::unavailable("no answer"))
+            answer
+                .map(Response::new)
+                .ok_or_else(|| tonic::Status::unavailable("no answer"))
         })
         .await?;
     if answer.ttl <= 0 {
-        return Err(Failure::failed(format!("lease {} expired or was revoked", lease_id(id))));
+        return Err(Failure::failed(format!(
+            "lease {} expired or was revoked",
+            lease_id(id)
+        )));
     }
     out.show(&Renewed(&answer))
 }
@@ -136,11 +156,19 @@ struct Granted<'a>(&'a pb::LeaseGrantResponse);
 
 impl Show for Granted<'_> {
     fn human(&self, page: &mut Page) {
-        page.line(format!("lease {}, {}", lease_id(self.0.id), text::seconds(self.0.ttl)));
+        page.line(format!(
+            "lease {}, {}",
+            lease_id(self.0.id),
+            text::seconds(self.0.ttl)
+        ));
     }
 
     fn simple(&self, page: &mut Page) {
-        page.line(format!("lease {} granted with TTL({}s)", lease_id(self.0.id), self.0.ttl));
+        page.line(format!(
+            "lease {} granted with TTL({}s)",
+            lease_id(self.0.id),
+            self.0.ttl
+        ));
     }
 
     fn fields(&self) -> Fields {
@@ -152,7 +180,12 @@ impl Show for Granted<'_> {
 
     fn json(&self) -> impl Serialize {
         let header = Header::of(self.0.header.as_ref());
-        json::Lease { header, id: self.0.id, ttl: self.0.ttl, error: Some("") }
+        json::Lease {
+            header,
+            id: self.0.id,
+            ttl: self.0.ttl,
+            error: Some(""),
+        }
     }
 }
 
@@ -175,7 +208,9 @@ impl Show for Revoked<'_> {
     }
 
     fn json(&self) -> impl Serialize {
-        json::HeaderOnly { header: Header::of(self.response.header.as_ref()) }
+        json::HeaderOnly {
+            header: Header::of(self.response.header.as_ref()),
+        }
     }
 }
 
@@ -188,10 +223,14 @@ impl Show for TimeToLive<'_> {
     fn human(&self, page: &mut Page) {
         let id = lease_id(self.response.id);
         if self.response.ttl < 0 {
-            return page.line(format!("lease {id} does not exist: expired, revoked, or never granted"));
+            return page.line(format!(
+                "lease {id} does not exist: expired, revoked, or never granted"
+            ));
         }
-        let (left, granted) =
-            (text::seconds(self.response.ttl), text::seconds(self.response.granted_ttl));
+        let (left, granted) = (
+            text::seconds(self.response.ttl),
+            text::seconds(self.response.granted_ttl),
+        );
         page.line(format!("lease {id}: {left} left of {granted}"));
         if self.keys {
             let count = i64::try_from(self.response.keys.len()).unwrap_or(i64::MAX);
@@ -210,7 +249,12 @@ impl Show for TimeToLive<'_> {
         let (granted, left) = (self.response.granted_ttl, self.response.ttl);
         let mut line = format!("lease {id} granted with TTL({granted}s), remaining({left}s)");
         if self.keys {
-            let keys: Vec<_> = self.response.keys.iter().map(|key| page.style.shown(key)).collect();
+            let keys: Vec<_> = self
+                .response
+                .keys
+                .iter()
+                .map(|key| page.style.shown(key))
+                .collect();
             line.push_str(", attached keys([");
             line.push_str(&keys.join(" "));
             line.push_str("])");
@@ -265,13 +309,26 @@ impl Show for Leases<'_> {
     fn json(&self) -> impl Serialize {
         json::Leases {
             header: Header::of(self.0.header.as_ref()),
-            leases: self.0.leases.iter().map(|lease| json::LeaseId { id: lease.id }).collect(),
+            leases: self
+                .0
+                .leases
+                .iter()
+                .map(|lease| json::LeaseId { id: lease.id })
+                .collect(),
         }
     }
 
     fn rows(&self, _: &Style) -> Option<Rows> {
-        let rows = self.0.leases.iter().map(|lease| vec![lease_id(lease.id)]).collect();
-        Some(Rows { heads: &["LEASE"], rows })
+        let rows = self
+            .0
+            .leases
+            .iter()
+            .map(|lease| vec![lease_id(lease.id)])
+            .collect();
+        Some(Rows {
+            heads: &["LEASE"],
+            rows,
+        })
     }
 }
 
@@ -279,11 +336,19 @@ struct Renewed<'a>(&'a pb::LeaseKeepAliveResponse);
 
 impl Show for Renewed<'_> {
     fn human(&self, page: &mut Page) {
-        page.line(format!("lease {} renewed for {}", lease_id(self.0.id), text::seconds(self.0.ttl)));
+        page.line(format!(
+            "lease {} renewed for {}",
+            lease_id(self.0.id),
+            text::seconds(self.0.ttl)
+        ));
     }
 
     fn simple(&self, page: &mut Page) {
-        page.line(format!("lease {} keepalived with TTL({})", lease_id(self.0.id), self.0.ttl));
+        page.line(format!(
+            "lease {} keepalived with TTL({})",
+            lease_id(self.0.id),
+            self.0.ttl
+        ));
     }
 
     fn fields(&self) -> Fields {
@@ -295,6 +360,11 @@ impl Show for Renewed<'_> {
 
     fn json(&self) -> impl Serialize {
         let header = Header::of(self.0.header.as_ref());
-        json::Lease { header, id: self.0.id, ttl: self.0.ttl, error: None }
+        json::Lease {
+            header,
+            id: self.0.id,
+            ttl: self.0.ttl,
+            error: None,
+        }
     }
 }

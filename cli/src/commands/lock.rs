@@ -7,13 +7,13 @@ use gonfalon_proto::etcdserverpb as pb;
 use serde::Serialize;
 
 use crate::connection::{self, Connection, Repeat};
-use crate::failure::{note, Failure};
+use crate::failure::{Failure, note};
 use crate::output::fields::Fields;
-use crate::output::{json, Out, Page, Show};
+use crate::output::{Out, Page, Show, json};
 use crate::parse;
 use crate::recipes::ownership::{self, Place};
 use crate::recipes::session::Session;
-use crate::recipes::{self, asked_to_stop, Stop};
+use crate::recipes::{self, Stop, asked_to_stop};
 
 /// The exit codes of a program that Ctrl-C or SIGTERM ended, as shells have them.
 const INTERRUPTED: u8 = 130;
@@ -30,7 +30,11 @@ pub(crate) struct Lock {
     #[arg(value_parser = parse::raw())]
     name: Bytes,
     /// What to run; ETCD_LOCK_KEY and ETCD_LOCK_REV tell it the lock's key and its fencing token
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "COMMAND"
+    )]
     command: Vec<OsString>,
     /// How long the lock outlives this process: seconds, or a duration
     #[arg(long, value_parser = parse::seconds, default_value = "10")]
@@ -50,12 +54,20 @@ impl Lock {
         // The key goes with the lease, and so does the place in the line.
         let released = Session::revoke(lease, connection).await;
         if released.is_err() && result.is_ok() {
-            note(format_args!("The lock could not be given back; it is free in {} s.", self.ttl));
+            note(format_args!(
+                "The lock could not be given back; it is free in {} s.",
+                self.ttl
+            ));
         }
         result
     }
 
-    async fn hold(&self, connection: &Connection, lease: i64, out: &mut Out) -> Result<(), Failure> {
+    async fn hold(
+        &self,
+        connection: &Connection,
+        lease: i64,
+        out: &mut Out,
+    ) -> Result<(), Failure> {
         let place = tokio::select! {
             biased;
             stop = asked_to_stop() => {
@@ -70,7 +82,10 @@ impl Lock {
             return asked_to_stop().await.map(drop);
         }
         let variables = [
-            ("ETCD_LOCK_KEY", String::from_utf8_lossy(&place.key).into_owned().into()),
+            (
+                "ETCD_LOCK_KEY",
+                String::from_utf8_lossy(&place.key).into_owned().into(),
+            ),
             ("ETCD_LOCK_REV", place.revision.to_string().into()),
         ];
         let mut child = std::pin::pin!(recipes::run(&self.command, &variables));
@@ -96,10 +111,18 @@ async fn acquire(connection: &Connection, name: &Bytes, lease: i64) -> Result<Pl
 }
 
 /// Reads the owner's key, which is proof that it is there.
-pub(crate) async fn key(connection: &Connection, place: &Place) -> Result<pb::RangeResponse, Failure> {
-    let request = pb::RangeRequest { key: place.key.clone(), ..Default::default() };
+pub(crate) async fn key(
+    connection: &Connection,
+    place: &Place,
+) -> Result<pb::RangeResponse, Failure> {
+    let request = pb::RangeRequest {
+        key: place.key.clone(),
+        ..Default::default()
+    };
     let response = connection
-        .call(Repeat::Safe, async |channel| connection::kv(channel).range(request.clone()).await)
+        .call(Repeat::Safe, async |channel| {
+            connection::kv(channel).range(request.clone()).await
+        })
         .await?;
     if response.kvs.is_empty() {
         return Err(Failure::failed("the lease expired while waiting"));
@@ -113,7 +136,10 @@ impl Show for Held<'_> {
     fn human(&self, page: &mut Page) {
         for kv in &self.0.kvs {
             let key = page.style.shown(&kv.key);
-            page.line(format!("holding {key} (revision {}); Ctrl-C lets go", kv.create_revision));
+            page.line(format!(
+                "holding {key} (revision {}); Ctrl-C lets go",
+                kv.create_revision
+            ));
         }
     }
 

@@ -8,7 +8,7 @@ use crate::connection::{self, Connection, Repeat};
 use crate::failure::Failure;
 use crate::output::fields::Fields;
 use crate::output::table::Rows;
-use crate::output::{json, Out, Page, Show, Style};
+use crate::output::{Out, Page, Show, Style, json};
 
 /// The members of the cluster
 #[derive(Debug, Clone, clap::Subcommand)]
@@ -24,7 +24,9 @@ pub(crate) enum Member {
 impl Member {
     pub(crate) async fn run(self, connection: &Connection, out: &mut Out) -> Result<(), Failure> {
         let Self::List { consistency } = self;
-        out.show(&Members(&list(connection, consistency == Consistency::L).await?))
+        out.show(&Members(
+            &list(connection, consistency == Consistency::L).await?,
+        ))
     }
 }
 
@@ -35,7 +37,9 @@ pub(crate) async fn list(
 ) -> Result<pb::MemberListResponse, Failure> {
     let request = pb::MemberListRequest { linearizable };
     connection
-        .call(Repeat::Safe, async |channel| connection::cluster(channel).member_list(request).await)
+        .call(Repeat::Safe, async |channel| {
+            connection::cluster(channel).member_list(request).await
+        })
         .await
 }
 
@@ -43,7 +47,11 @@ struct Members<'a>(&'a pb::MemberListResponse);
 
 /// A member that was added and has not started yet has no name.
 fn standing(member: &pb::Member) -> &'static str {
-    if member.name.is_empty() { "unstarted" } else { "started" }
+    if member.name.is_empty() {
+        "unstarted"
+    } else {
+        "started"
+    }
 }
 
 impl Show for Members<'_> {
@@ -98,7 +106,14 @@ impl Show for Members<'_> {
             ]
         };
         Some(Rows {
-            heads: &["ID", "STATUS", "NAME", "PEER ADDRS", "CLIENT ADDRS", "IS LEARNER"],
+            heads: &[
+                "ID",
+                "STATUS",
+                "NAME",
+                "PEER ADDRS",
+                "CLIENT ADDRS",
+                "IS LEARNER",
+            ],
             rows: self.0.members.iter().map(row).collect(),
         })
     }

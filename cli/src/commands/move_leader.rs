@@ -21,7 +21,9 @@ impl MoveLeader {
     pub(crate) async fn run(self, connection: &Connection, out: &mut Out) -> Result<(), Failure> {
         out.no_table("move-leader")?;
         let (leader, from) = leader(connection).await?;
-        let request = pb::MoveLeaderRequest { target_id: self.member };
+        let request = pb::MoveLeaderRequest {
+            target_id: self.member,
+        };
         leader
             .call(Repeat::Never, async |channel| {
                 connection::maintenance(channel).move_leader(request).await
@@ -30,7 +32,10 @@ impl MoveLeader {
         match out.format() {
             Format::Human => out.line(format!("{:x} leads now; before, {from:x} did", self.member)),
             // etcdctl has this line in all formats.
-            _ => out.line(format!("Leadership transferred from {from:x} to {:x}", self.member)),
+            _ => out.line(format!(
+                "Leadership transferred from {from:x} to {:x}",
+                self.member
+            )),
         }
     }
 }

@@ -7,9 +7,9 @@ use gonfalon_proto::etcdserverpb as pb;
 use serde::Serialize;
 
 use crate::connection::{self, Connection, Repeat};
-use crate::failure::{note, Failure};
+use crate::failure::{Failure, note};
 use crate::output::fields::Fields;
-use crate::output::{json, text, Out, Page, Show};
+use crate::output::{Out, Page, Show, json, text};
 use crate::parse;
 
 /// Write a key
@@ -39,7 +39,11 @@ pub(crate) struct Put {
 }
 
 impl Put {
-    pub(crate) async fn run(mut self, connection: &Connection, out: &mut Out) -> Result<(), Failure> {
+    pub(crate) async fn run(
+        mut self,
+        connection: &Connection,
+        out: &mut Out,
+    ) -> Result<(), Failure> {
         out.no_table("put")?;
         if self.value.is_none() && !self.ignore_value {
             self.value = Some(standard_input()?);
@@ -54,7 +58,9 @@ impl Put {
         };
         let request = self.request()?;
         let written = connection
-            .call(Repeat::Never, async |channel| connection::kv(channel).put(request.clone()).await)
+            .call(Repeat::Never, async |channel| {
+                connection::kv(channel).put(request.clone()).await
+            })
             .await;
         let response = match (written, &lease) {
             (Ok(response), _) => response,
@@ -69,12 +75,18 @@ impl Put {
                     })
                     .await;
                 if revoked.is_err() {
-                    note(format_args!("The lease {} is left to expire.", text::lease_id(id)));
+                    note(format_args!(
+                        "The lease {} is left to expire.",
+                        text::lease_id(id)
+                    ));
                 }
                 return Err(failure);
             }
         };
-        out.show(&Written { response: &response, lease: lease.as_ref() })
+        out.show(&Written {
+            response: &response,
+            lease: lease.as_ref(),
+        })
     }
 
     /// The request on the wire; `txn` has the same command inside.
@@ -86,7 +98,9 @@ impl Put {
             (None, false) => return Err(Failure::usage("put needs a value")),
         };
         if self.ttl.is_some() && self.lease.is_none() {
-            return Err(Failure::usage("--ttl does not go into a transaction; grant a lease before"));
+            return Err(Failure::usage(
+                "--ttl does not go into a transaction; grant a lease before",
+            ));
         }
         if self.ignore_lease && self.lease.is_some_and(|lease| lease != 0) {
             return Err(Failure::usage("--ignore-lease goes without --lease"));
@@ -105,7 +119,9 @@ impl Put {
 async fn grant(connection: &Connection, ttl: i64) -> Result<pb::LeaseGrantResponse, Failure> {
     let request = pb::LeaseGrantRequest { ttl, id: 0 };
     connection
-        .call(Repeat::Never, async |channel| connection::lease(channel).lease_grant(request).await)
+        .call(Repeat::Never, async |channel| {
+            connection::lease(channel).lease_grant(request).await
+        })
         .await
 }
 
@@ -128,11 +144,17 @@ pub(crate) struct Written<'a> {
 
 impl Show for Written<'_> {
     fn human(&self, page: &mut Page) {
-        let revision = self.response.header.as_ref().map_or(0, |header| header.revision);
+        let revision = self
+            .response
+            .header
+            .as_ref()
+            .map_or(0, |header| header.revision);
         page.line(format!("OK, revision {revision}"));
         if let Some(lease) = self.lease {
             let (id, time) = (text::lease_id(lease.id), text::seconds(lease.ttl));
-            page.line(format!("lease {id}, {time}; renew it with: gonfalon lease keep-alive {id}"));
+            page.line(format!(
+                "lease {id}, {time}; renew it with: gonfalon lease keep-alive {id}"
+            ));
         }
         if let Some(prev) = &self.response.prev_kv {
             let was = page.style.shown(&prev.value);

@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 use crate::connection::{self, Connection};
 use crate::failure::Failure;
 use crate::output::fields::Fields;
-use crate::output::{text, Out, Page, Show};
+use crate::output::{Out, Page, Show, text};
 
 /// Bytes of the checksum that ends a snapshot.
 const SUM_LEN: usize = 32;
@@ -38,7 +38,10 @@ impl Snapshot {
         let (endpoint, channel) = connection.channel().await?;
         let refused = |status: tonic::Status| Failure::status(&endpoint, &status);
         let mut client = connection::maintenance(channel);
-        let stream = client.snapshot(pb::SnapshotRequest {}).await.map_err(refused)?;
+        let stream = client
+            .snapshot(pb::SnapshotRequest {})
+            .await
+            .map_err(refused)?;
         let mut stream = stream.into_inner();
         let mut copy = Copy::create(&file)?;
         while let Some(piece) = stream.message().await.map_err(refused)? {
@@ -46,7 +49,12 @@ impl Snapshot {
         }
         let bytes = copy.finish()?;
         let took = start.elapsed();
-        out.show(&Saved { file: &file, endpoint: &endpoint, bytes, took })
+        out.show(&Saved {
+            file: &file,
+            endpoint: &endpoint,
+            bytes,
+            took,
+        })
     }
 }
 
@@ -71,8 +79,12 @@ impl<'a> Copy<'a> {
         name.push(".part");
         let part = target.with_file_name(name);
         // It holds all of the data: only its owner may read it.
-        let opened =
-            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part);
+        let opened = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&part);
         let file = opened.map_err(|err| cannot("create", &part, &err))?;
         Ok(Self {
             target,
@@ -86,7 +98,9 @@ impl<'a> Copy<'a> {
     }
 
     fn write(&mut self, blob: &[u8]) -> Result<(), Failure> {
-        self.file.write_all(blob).map_err(|err| cannot("write", &self.part, &err))?;
+        self.file
+            .write_all(blob)
+            .map_err(|err| cannot("write", &self.part, &err))?;
         self.bytes += blob.len() as u64;
         self.tail.extend_from_slice(blob);
         let summed = self.tail.len().saturating_sub(SUM_LEN);
@@ -99,16 +113,24 @@ impl<'a> Copy<'a> {
     fn finish(mut self) -> Result<u64, Failure> {
         let sum = std::mem::take(&mut self.sum).finalize();
         if self.tail != sum[..] {
-            let what = format!("the copy of {} is damaged or cut short", text::size(self.bytes));
+            let what = format!(
+                "the copy of {} is damaged or cut short",
+                text::size(self.bytes)
+            );
             return Err(Failure::failed(format!("{what}: its checksum is wrong"))
                 .next("Nothing was saved; try again, or ask another member with --endpoints."));
         }
-        self.file.sync_all().map_err(|err| cannot("write", &self.part, &err))?;
+        self.file
+            .sync_all()
+            .map_err(|err| cannot("write", &self.part, &err))?;
         let renamed = fs::rename(&self.part, self.target);
         renamed.map_err(|err| cannot("create", self.target, &err))?;
         self.finished = true;
         // The name is on disk only when its directory is.
-        let parent = self.target.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let parent = self
+            .target
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty());
         let parent = parent.unwrap_or(Path::new("."));
         let synced = File::open(parent).and_then(|directory| directory.sync_all());
         synced.map_err(|err| cannot("write", parent, &err))?;
@@ -140,7 +162,9 @@ impl Show for Saved<'_> {
     fn human(&self, page: &mut Page) {
         let (file, endpoint) = (self.file.display(), self.endpoint);
         let (size, took) = (text::size(self.bytes), text::took(self.took));
-        page.line(format!("Snapshot of {endpoint} saved at {file}: {size}, checksum right, {took}"));
+        page.line(format!(
+            "Snapshot of {endpoint} saved at {file}: {size}, checksum right, {took}"
+        ));
     }
 
     fn simple(&self, page: &mut Page) {
@@ -190,7 +214,11 @@ mod tests {
         }
         assert_eq!(copy.finish().unwrap(), 1032);
         assert_eq!(fs::read(&target).unwrap(), bytes);
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "the part is left");
+        assert_eq!(
+            fs::read_dir(dir.path()).unwrap().count(),
+            1,
+            "the part is left"
+        );
     }
 
     #[test]
@@ -203,8 +231,15 @@ mod tests {
         for bytes in [flipped, cut, Vec::new(), b"short".to_vec()] {
             let mut copy = Copy::create(&target).unwrap();
             copy.write(&bytes).unwrap();
-            assert!(copy.finish().unwrap_err().what().contains("checksum"), "{bytes:?}");
-            assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "{bytes:?} left something");
+            assert!(
+                copy.finish().unwrap_err().what().contains("checksum"),
+                "{bytes:?}"
+            );
+            assert_eq!(
+                fs::read_dir(dir.path()).unwrap().count(),
+                0,
+                "{bytes:?} left something"
+            );
         }
     }
 }

@@ -13,9 +13,9 @@ use crate::commands::del::Deleted;
 use crate::commands::get::Got;
 use crate::commands::put::Written;
 use crate::connection::{self, Connection, Repeat};
-use crate::failure::{note, Failure};
+use crate::failure::{Failure, note};
 use crate::output::fields::Fields;
-use crate::output::{json, Out, Page, Show};
+use crate::output::{Out, Page, Show, json};
 use script::{Script, Section};
 
 /// Compare keys, then read and write, in one step
@@ -43,7 +43,9 @@ impl Txn {
         out.no_table("txn")?;
         let request = self.read(out)?;
         let response = connection
-            .call(Repeat::Never, async |channel| connection::kv(channel).txn(request.clone()).await)
+            .call(Repeat::Never, async |channel| {
+                connection::kv(channel).txn(request.clone()).await
+            })
             .await?;
         out.show(&Done(&response))
     }
@@ -84,18 +86,29 @@ struct Done<'a>(&'a pb::TxnResponse);
 
 impl Done<'_> {
     fn word(&self) -> &'static str {
-        if self.0.succeeded { "SUCCESS" } else { "FAILURE" }
+        if self.0.succeeded {
+            "SUCCESS"
+        } else {
+            "FAILURE"
+        }
     }
 
     fn answers(&self) -> impl Iterator<Item = &Response> {
-        self.0.responses.iter().filter_map(|op| op.response.as_ref())
+        self.0
+            .responses
+            .iter()
+            .filter_map(|op| op.response.as_ref())
     }
 }
 
 fn got(response: &pb::RangeResponse) -> Got<'_> {
     // Which flags the read had is not in the answer: without keys, only a count can be shown.
     let count_only = response.kvs.is_empty() && response.count > 0;
-    Got { response, keys_only: false, count_only }
+    Got {
+        response,
+        keys_only: false,
+        count_only,
+    }
 }
 
 impl Show for Done<'_> {
@@ -109,7 +122,11 @@ impl Show for Done<'_> {
                     Some(rows) => page.text(&rows.plain(page.style.width)),
                     None => got(range).human(page),
                 },
-                Response::ResponsePut(put) => Written { response: put, lease: None }.human(page),
+                Response::ResponsePut(put) => Written {
+                    response: put,
+                    lease: None,
+                }
+                .human(page),
                 Response::ResponseDeleteRange(delete) => Deleted(delete).human(page),
                 Response::ResponseTxn(txn) => Done(txn).human(page),
             }
@@ -122,7 +139,11 @@ impl Show for Done<'_> {
             page.line("");
             match answer {
                 Response::ResponseRange(range) => got(range).simple(page),
-                Response::ResponsePut(put) => Written { response: put, lease: None }.simple(page),
+                Response::ResponsePut(put) => Written {
+                    response: put,
+                    lease: None,
+                }
+                .simple(page),
                 Response::ResponseDeleteRange(delete) => Deleted(delete).simple(page),
                 Response::ResponseTxn(txn) => Done(txn).simple(page),
             }
@@ -135,7 +156,11 @@ impl Show for Done<'_> {
         for answer in self.answers() {
             fields.append(match answer {
                 Response::ResponseRange(range) => got(range).fields(),
-                Response::ResponsePut(put) => Written { response: put, lease: None }.fields(),
+                Response::ResponsePut(put) => Written {
+                    response: put,
+                    lease: None,
+                }
+                .fields(),
                 Response::ResponseDeleteRange(delete) => Deleted(delete).fields(),
                 Response::ResponseTxn(txn) => Done(txn).fields(),
             });

@@ -41,6 +41,9 @@ impl Show for Version {
             version: &'static str,
             api_version: &'static str,
         }
-        Json { version: env!("CARGO_PKG_VERSION"), api_version: API_VERSION }
+        Json {
+            version: env!("CARGO_PKG_VERSION"),
+            api_version: API_VERSION,
+        }
     }
 }

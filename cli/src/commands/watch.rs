@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::connection::Connection;
 use crate::failure::Failure;
 use crate::output::fields::Fields;
-use crate::output::{json, Format, Out, Page, Show};
+use crate::output::{Format, Out, Page, Show, json};
 use crate::parse;
 use crate::range::{Keys, Range};
 use crate::watching::{self, Watcher};
@@ -52,10 +52,16 @@ impl Watch {
             ranges.push(if self.keys.prefix {
                 Range::prefix(key)
             } else {
-                Range { key: key.clone(), end: Bytes::new() }
+                Range {
+                    key: key.clone(),
+                    end: Bytes::new(),
+                }
             });
         }
-        let watchers = ranges.into_iter().map(|range| Watcher::new(range, self.rev)).collect();
+        let watchers = ranges
+            .into_iter()
+            .map(|range| Watcher::new(range, self.rev))
+            .collect();
         let options = watching::Options {
             prev_kv: self.prev_kv || human || !self.command.is_empty(),
             progress_notify: self.progress_notify,
@@ -68,7 +74,10 @@ impl Watch {
             }
             let events = response.events.clone();
             if hide_prev {
-                response.events.iter_mut().for_each(|event| event.prev_kv = None);
+                response
+                    .events
+                    .iter_mut()
+                    .for_each(|event| event.prev_kv = None);
             }
             out.show(&Changes(&response))?;
             for event in &events {

@@ -4,7 +4,7 @@
 //! renamed. Where etcdctl's own names are inconsistent (`ID` here, `id` there) they are kept: the
 //! same program reads both.
 
-use base64::prelude::{Engine as _, BASE64_STANDARD};
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bytes::Bytes;
 use gonfalon_proto::{etcdserverpb as pb, mvccpb};
 use serde::{Serialize, Serializer};
@@ -342,7 +342,10 @@ struct Alarm {
 
 impl From<&pb::AlarmResponse> for Alarms {
     fn from(list: &pb::AlarmResponse) -> Self {
-        let alarm = |alarm: &pb::AlarmMember| Alarm { member_id: alarm.member_id, alarm: alarm.alarm };
+        let alarm = |alarm: &pb::AlarmMember| Alarm {
+            member_id: alarm.member_id,
+            alarm: alarm.alarm,
+        };
         Self {
             header: Header::of(list.header.as_ref()),
             alarms: list.alarms.iter().map(alarm).collect(),

@@ -1,6 +1,6 @@
 //! Lists: aligned columns for people, or etcdctl's frame.
 
-use comfy_table::{presets, Cell, ContentArrangement, Table};
+use comfy_table::{Cell, ContentArrangement, Table, presets};
 
 /// A list with a heading for each column.
 #[derive(Debug)]
@@ -14,7 +14,9 @@ impl Rows {
     /// readable, and a pipe gets all of it.
     pub(crate) fn plain(&self, width: Option<u16>) -> String {
         let mut table = Table::new();
-        table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+        table
+            .load_preset(presets::NOTHING)
+            .set_content_arrangement(ContentArrangement::Disabled);
         table.set_header(self.heads);
         for row in &self.rows {
             table.add_row(row);
@@ -67,17 +69,26 @@ mod tests {
 
     fn list() -> Rows {
         let row = |a: &str, b: &str| vec![a.to_owned(), b.to_owned()];
-        Rows { heads: &["KEY", "VALUE"], rows: vec![row("a", "1"), row("longer", "two words")] }
+        Rows {
+            heads: &["KEY", "VALUE"],
+            rows: vec![row("a", "1"), row("longer", "two words")],
+        }
     }
 
     #[test]
     fn columns_are_aligned_and_end_with_the_text() {
-        assert_eq!(list().plain(None), "KEY     VALUE\na       1\nlonger  two words\n");
+        assert_eq!(
+            list().plain(None),
+            "KEY     VALUE\na       1\nlonger  two words\n"
+        );
     }
 
     #[test]
     fn a_narrow_terminal_cuts_lines() {
-        assert_eq!(list().plain(Some(11)), "KEY     VA…\na       1\nlonger  tw…\n");
+        assert_eq!(
+            list().plain(Some(11)),
+            "KEY     VA…\na       1\nlonger  tw…\n"
+        );
     }
 
     #[test]

@@ -130,7 +130,11 @@ pub(crate) fn seconds(mut seconds: i64) -> String {
 
 /// One thing or several: `1 key`, `2 keys`.
 pub(crate) fn count(number: i64, thing: &str) -> String {
-    if number == 1 { format!("1 {thing}") } else { format!("{number} {thing}s") }
+    if number == 1 {
+        format!("1 {thing}")
+    } else {
+        format!("{number} {thing}s")
+    }
 }
 
 /// A lease's or a member's id, as all tools write it.
@@ -139,7 +143,8 @@ pub(crate) fn lease_id(id: i64) -> String {
 }
 
 fn put(out: &mut String, text: std::fmt::Arguments<'_>) {
-    out.write_fmt(text).expect("writing to a string cannot fail");
+    out.write_fmt(text)
+        .expect("writing to a string cannot fail");
 }
 
 #[cfg(test)]
@@ -156,16 +161,31 @@ mod tests {
 
     #[test]
     fn sizes_have_one_digit_behind_the_point() {
-        let cases = [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (1_572_864, "1.5 MiB"), (u64::MAX, "16384.0 PiB")];
+        let cases = [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (1_572_864, "1.5 MiB"),
+            (u64::MAX, "16384.0 PiB"),
+        ];
         for (bytes, want) in cases {
             let got = size(bytes);
-            assert!(got == want || bytes == u64::MAX && got.starts_with("1638"), "{bytes}: {got}");
+            assert!(
+                got == want || bytes == u64::MAX && got.starts_with("1638"),
+                "{bytes}: {got}"
+            );
         }
     }
 
     #[test]
     fn times_keep_three_digits() {
-        let cases = [(1, "0.00 µs"), (943_859, "944 µs"), (1_286_205, "1.29 ms"), (28_600_000, "28.6 ms"), (61_000_000_000, "61.0 s")];
+        let cases = [
+            (1, "0.00 µs"),
+            (943_859, "944 µs"),
+            (1_286_205, "1.29 ms"),
+            (28_600_000, "28.6 ms"),
+            (61_000_000_000, "61.0 s"),
+        ];
         for (nanos, want) in cases {
             assert_eq!(took(Duration::from_nanos(nanos)), want, "{nanos} ns");
         }
@@ -173,7 +193,15 @@ mod tests {
 
     #[test]
     fn go_writes_times_without_trailing_zeros() {
-        let cases = [(0, "0s"), (7, "7ns"), (943_859, "943.859µs"), (1_286_205, "1.286205ms"), (2_500_000_000, "2.5s"), (5_000_000, "5ms"), (1_000_000_001, "1.000000001s")];
+        let cases = [
+            (0, "0s"),
+            (7, "7ns"),
+            (943_859, "943.859µs"),
+            (1_286_205, "1.286205ms"),
+            (2_500_000_000, "2.5s"),
+            (5_000_000, "5ms"),
+            (1_000_000_001, "1.000000001s"),
+        ];
         for (nanos, want) in cases {
             assert_eq!(go_duration(Duration::from_nanos(nanos)), want, "{nanos} ns");
         }
@@ -181,7 +209,14 @@ mod tests {
 
     #[test]
     fn seconds_are_broken_up() {
-        for (number, want) in [(0, "0s"), (-1, "-1s"), (59, "59s"), (60, "1m"), (3661, "1h 1m 1s"), (90_000, "1d 1h")] {
+        for (number, want) in [
+            (0, "0s"),
+            (-1, "-1s"),
+            (59, "59s"),
+            (60, "1m"),
+            (3661, "1h 1m 1s"),
+            (90_000, "1d 1h"),
+        ] {
             assert_eq!(seconds(number), want);
         }
     }

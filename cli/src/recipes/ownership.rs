@@ -39,13 +39,18 @@ pub(crate) async fn enter(
     let request = create_or_get(&key, lease, value);
     // Sent twice it finds its own key: harmless.
     let response = connection
-        .call(Repeat::Safe, async |channel| connection::kv(channel).txn(request.clone()).await)
+        .call(Repeat::Safe, async |channel| {
+            connection::kv(channel).txn(request.clone()).await
+        })
         .await?;
     let now = response.header.as_ref().map_or(0, |header| header.revision);
-    let existing = response.responses.into_iter().find_map(|op| match op.response {
-        Some(pb::response_op::Response::ResponseRange(range)) => range.kvs.into_iter().next(),
-        _ => None,
-    });
+    let existing = response
+        .responses
+        .into_iter()
+        .find_map(|op| match op.response {
+            Some(pb::response_op::Response::ResponseRange(range)) => range.kvs.into_iter().next(),
+            _ => None,
+        });
     let revision = match existing {
         Some(kv) if !response.succeeded => kv.create_revision,
         _ => now,
@@ -61,9 +66,21 @@ fn create_or_get(key: &Bytes, lease: i64, value: &Bytes) -> pb::TxnRequest {
         target_union: Some(TargetUnion::CreateRevision(0)),
         ..Default::default()
     };
-    let put = pb::PutRequest { key: key.clone(), value: value.clone(), lease, ..Default::default() };
-    let get = pb::RangeRequest { key: key.clone(), ..Default::default() };
-    let op = |request| vec![pb::RequestOp { request: Some(request) }];
+    let put = pb::PutRequest {
+        key: key.clone(),
+        value: value.clone(),
+        lease,
+        ..Default::default()
+    };
+    let get = pb::RangeRequest {
+        key: key.clone(),
+        ..Default::default()
+    };
+    let op = |request| {
+        vec![pb::RequestOp {
+            request: Some(request),
+        }]
+    };
     pb::TxnRequest {
         compare: vec![compare],
         success: op(Request::RequestPut(put)),
@@ -72,7 +89,11 @@ fn create_or_get(key: &Bytes, lease: i64, value: &Bytes) -> pb::TxnRequest {
 }
 
 /// Waits until nobody is before this place.
-pub(crate) async fn wait(connection: &Connection, name: &Bytes, place: &Place) -> Result<(), Failure> {
+pub(crate) async fn wait(
+    connection: &Connection,
+    name: &Bytes,
+    place: &Place,
+) -> Result<(), Failure> {
     loop {
         let Some((before, read_at)) = predecessor(connection, name, place).await? else {
             return Ok(());
@@ -117,10 +138,18 @@ async fn gone(connection: &Connection, key: &Bytes, from: i64) {
     };
     let union = Some(pb::watch_request::RequestUnion::CreateRequest(create));
     let (send, receive) = tokio::sync::mpsc::channel(1);
-    drop(send.send(pb::WatchRequest { request_union: union }).await);
+    drop(
+        send.send(pb::WatchRequest {
+            request_union: union,
+        })
+        .await,
+    );
     let mut request = tonic::Request::new(tokio_stream::wrappers::ReceiverStream::new(receive));
     // A member without a leader would leave us waiting for good.
-    request.metadata_mut().insert("hasleader", tonic::metadata::MetadataValue::from_static("true"));
+    request.metadata_mut().insert(
+        "hasleader",
+        tonic::metadata::MetadataValue::from_static("true"),
+    );
     let Ok(stream) = connection::watch(channel).watch(request).await else {
         return connection.lost().await;
     };
@@ -151,8 +180,13 @@ pub(crate) async fn owner(
     read(connection, request).await
 }
 
-async fn read(connection: &Connection, request: pb::RangeRequest) -> Result<pb::RangeResponse, Failure> {
+async fn read(
+    connection: &Connection,
+    request: pb::RangeRequest,
+) -> Result<pb::RangeResponse, Failure> {
     connection
-        .call(Repeat::Safe, async |channel| connection::kv(channel).range(request.clone()).await)
+        .call(Repeat::Safe, async |channel| {
+            connection::kv(channel).range(request.clone()).await
+        })
         .await
 }

@@ -36,12 +36,18 @@ impl Session {
                 connection::lease(channel).lease_grant(request).await
             })
             .await?;
-        Ok(Self { lease: granted.id, alive_until: Some(sent + seconds(granted.ttl)) })
+        Ok(Self {
+            lease: granted.id,
+            alive_until: Some(sent + seconds(granted.ttl)),
+        })
     }
 
     /// A lease that somebody else made.
     pub(crate) fn of(lease: i64) -> Self {
-        Self { lease, alive_until: None }
+        Self {
+            lease,
+            alive_until: None,
+        }
     }
 
     /// Renews the lease until it is lost, handing each answer to `each`; returns why it ended.
@@ -52,7 +58,9 @@ impl Session {
     ) -> Failure {
         loop {
             // Before the first answer nothing is known of the lease; one command's time must do.
-            let limit = self.alive_until.unwrap_or_else(|| Instant::now() + connection.timeout());
+            let limit = self
+                .alive_until
+                .unwrap_or_else(|| Instant::now() + connection.timeout());
             let lost = match self.renew(connection, limit, &mut each).await {
                 Ok(failure) => return failure,
                 Err(status) => status,
@@ -74,7 +82,9 @@ impl Session {
         each: &mut impl AsyncFnMut(&pb::LeaseKeepAliveResponse) -> Result<(), Failure>,
     ) -> Result<Failure, Status> {
         let late = |_| Status::unavailable("no answer");
-        let connected = tokio::time::timeout_at(limit, connection.channel()).await.map_err(late)?;
+        let connected = tokio::time::timeout_at(limit, connection.channel())
+            .await
+            .map_err(late)?;
         let (_, channel) = connected.map_err(|failure| Status::unavailable(failure.what()))?;
         let (send, receive) = mpsc::channel(1);
         // The stream opens with its first message, so that is in the queue before the call.
@@ -83,14 +93,22 @@ impl Session {
         drop(send.send(request).await);
         let mut client = connection::lease(channel);
         let opening = client.lease_keep_alive(ReceiverStream::new(receive));
-        let mut stream = tokio::time::timeout_at(limit, opening).await.map_err(late)??.into_inner();
+        let mut stream = tokio::time::timeout_at(limit, opening)
+            .await
+            .map_err(late)??
+            .into_inner();
         loop {
             let limit = self.alive_until.unwrap_or(limit);
-            let answer = tokio::time::timeout_at(limit, stream.message()).await.map_err(late)??;
-            let answer = answer.ok_or_else(|| Status::unavailable("the server ended the stream"))?;
+            let answer = tokio::time::timeout_at(limit, stream.message())
+                .await
+                .map_err(late)??;
+            let answer =
+                answer.ok_or_else(|| Status::unavailable("the server ended the stream"))?;
             if answer.ttl <= 0 {
                 let id = lease_id(self.lease);
-                return Ok(Failure::failed(format!("lease {id} expired or was revoked")));
+                return Ok(Failure::failed(format!(
+                    "lease {id} expired or was revoked"
+                )));
             }
             self.alive_until = Some(sent + seconds(answer.ttl));
             if let Err(failure) = each(&answer).await {

@@ -4,7 +4,7 @@ mod alarm;
 mod snapshot;
 
 use futures::stream::BoxStream;
-use gonfalon_core::{Error, MemberId, Revision, State};
+use gonfalon_core::{MemberId, Revision};
 use gonfalon_proto::etcdserverpb as pb;
 use pb::maintenance_server::{Maintenance, SERVICE_NAME};
 use tonic::{Request, Response, Status};

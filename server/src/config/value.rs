@@ -38,7 +38,7 @@ pub(super) fn parse_millis(text: &str) -> Result<Duration, String> {
 }
 
 /// Reads a duration as Go's `time.ParseDuration` does: `1h30m`, `1.5s`, `300ms`, `0`.
-pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let why = || "write a duration such as 300ms, 10s, 5m or 1h30m".to_owned();
     if text == "0" {
         return Ok(Duration::ZERO);

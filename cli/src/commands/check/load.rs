@@ -1,7 +1,7 @@
 //! Writing at a rate, and the times that the writes took.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
@@ -101,13 +101,20 @@ impl Turns {
 
 async fn write(channel: Channel, turns: Arc<Turns>, prefix: Bytes, value: Bytes) -> Client {
     let mut kv = connection::kv(channel);
-    let mut client = Client { times: Vec::new(), errors: 0, error: None };
+    let mut client = Client {
+        times: Vec::new(),
+        errors: 0,
+        error: None,
+    };
     while let Some(turn) = turns.take().await {
         let mut key = BytesMut::from(&prefix[..]);
         // Scattered over the keyspace, and never the same twice: an odd number has an inverse.
         key.put_slice(format!("{:016x}", turn.wrapping_mul(0x9e37_79b9_7f4a_7c15)).as_bytes());
-        let request =
-            pb::PutRequest { key: key.freeze(), value: value.clone(), ..Default::default() };
+        let request = pb::PutRequest {
+            key: key.freeze(),
+            value: value.clone(),
+            ..Default::default()
+        };
         let start = Instant::now();
         match kv.put(request).await {
             Ok(_) => client.times.push(start.elapsed()),
@@ -123,7 +130,12 @@ async fn write(channel: Channel, turns: Arc<Turns>, prefix: Bytes, value: Bytes)
 impl Measured {
     pub(super) fn of(mut times: Vec<Duration>, elapsed: Duration, errors: u64) -> Self {
         times.sort_unstable();
-        Self { times, elapsed, errors, error: None }
+        Self {
+            times,
+            elapsed,
+            errors,
+            error: None,
+        }
     }
 
     pub(super) fn count(&self) -> usize {
@@ -153,7 +165,10 @@ impl Measured {
         }
         let count = self.times.len() as f64;
         let mean = self.times.iter().map(Duration::as_secs_f64).sum::<f64>() / count;
-        let squares = self.times.iter().map(|time| (time.as_secs_f64() - mean).powi(2));
+        let squares = self
+            .times
+            .iter()
+            .map(|time| (time.as_secs_f64() - mean).powi(2));
         Duration::from_secs_f64((squares.sum::<f64>() / count).sqrt())
     }
 }
@@ -177,6 +192,9 @@ mod tests {
     #[test]
     fn nothing_measured_is_no_division_by_zero() {
         let measured = Measured::of(Vec::new(), Duration::from_secs(1), 0);
-        assert_eq!((measured.quantile(99), measured.deviation()), (Duration::ZERO, Duration::ZERO));
+        assert_eq!(
+            (measured.quantile(99), measured.deviation()),
+            (Duration::ZERO, Duration::ZERO)
+        );
     }
 }

@@ -7,7 +7,7 @@ use crate::connection::{self, Connection, Repeat};
 use crate::failure::Failure;
 use crate::output::fields::Fields;
 use crate::output::table::Rows;
-use crate::output::{json, Page, Show, Style};
+use crate::output::{Page, Show, Style, json};
 
 /// Asks one server.
 pub(super) async fn ask(

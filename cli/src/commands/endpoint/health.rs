@@ -10,7 +10,7 @@ use crate::connection::{self, Connection, Repeat};
 use crate::failure::Failure;
 use crate::output::fields::Fields;
 use crate::output::table::Rows;
-use crate::output::{json, text, Page, Show, Style};
+use crate::output::{Page, Show, Style, json, text};
 
 /// What was found about one server.
 pub(super) struct Health {
@@ -34,11 +34,18 @@ pub(super) async fn check(server: &Connection) -> Health {
         Ok(()) => alarms(server).await,
         Err(failure) => Some(failure.what().to_owned()),
     };
-    Health { endpoint: server.name().to_owned(), took, error }
+    Health {
+        endpoint: server.name().to_owned(),
+        took,
+        error,
+    }
 }
 
 async fn read(server: &Connection) -> Result<(), Failure> {
-    let request = pb::RangeRequest { key: Bytes::from_static(b"health"), ..Default::default() };
+    let request = pb::RangeRequest {
+        key: Bytes::from_static(b"health"),
+        ..Default::default()
+    };
     let read = server
         .call(Repeat::Pointless, async |channel| {
             connection::kv(channel).range(request.clone()).await
@@ -59,11 +66,17 @@ async fn alarms(server: &Connection) -> Option<String> {
         })
         .await;
     match alarms {
-        Err(failure) => Some(format!("unable to fetch the alarm list: {}", failure.what())),
+        Err(failure) => Some(format!(
+            "unable to fetch the alarm list: {}",
+            failure.what()
+        )),
         Ok(list) if list.alarms.is_empty() => None,
         Ok(list) => {
             let names = list.alarms.iter().map(|alarm| alarm.alarm().as_str_name());
-            Some(format!("active alarms: {}", names.collect::<Vec<_>>().join(", ")))
+            Some(format!(
+                "active alarms: {}",
+                names.collect::<Vec<_>>().join(", ")
+            ))
         }
     }
 }
@@ -80,7 +93,9 @@ impl Show for Healths {
         for health in &self.0 {
             let (endpoint, took) = (&health.endpoint, text::go_duration(health.took));
             page.line(match &health.error {
-                None => format!("{endpoint} is healthy: successfully committed proposal: took = {took}"),
+                None => {
+                    format!("{endpoint} is healthy: successfully committed proposal: took = {took}")
+                }
                 Some(why) => format!("{endpoint} is unhealthy: failed to commit proposal: {why}"),
             });
         }

@@ -7,13 +7,15 @@ use crate::connection::{self, Connection, Repeat};
 use crate::failure::Failure;
 use crate::output::fields::Fields;
 use crate::output::table::Rows;
-use crate::output::{json, text, Page, Show, Style};
+use crate::output::{Page, Show, Style, json, text};
 
 /// Asks one server.
 pub(crate) async fn ask(server: &Connection) -> Result<(String, pb::StatusResponse), Failure> {
     let status = server
         .call(Repeat::Pointless, async |channel| {
-            connection::maintenance(channel).status(pb::StatusRequest {}).await
+            connection::maintenance(channel)
+                .status(pb::StatusRequest {})
+                .await
         })
         .await?;
     Ok((server.name().to_owned(), status))

@@ -35,12 +35,16 @@ pub(super) struct Script {
 impl Script {
     /// The section that the next line belongs to; `None` when all have ended.
     pub(super) fn section(&self) -> Option<Section> {
-        [Section::Compares, Section::Success, Section::Failure].get(self.ended).copied()
+        [Section::Compares, Section::Success, Section::Failure]
+            .get(self.ended)
+            .copied()
     }
 
     /// Takes the next line; one that is wrong changes nothing.
     pub(super) fn line(&mut self, line: &str) -> Result<(), String> {
-        let Some(section) = self.section() else { return Ok(()) };
+        let Some(section) = self.section() else {
+            return Ok(());
+        };
         if line.trim().is_empty() {
             self.ended += 1;
             return Ok(());
@@ -64,8 +68,14 @@ fn compare(line: &str) -> Result<pb::Compare, String> {
     let form = || "write a comparison such as mod(\"key\") > \"0\"".to_owned();
     let (target, rest) = line.split_once('(').ok_or_else(form)?;
     let (key, rest) = words::quoted(rest.trim_start()).map_err(|_| form())?;
-    let rest = rest.trim_start().strip_prefix(')').ok_or_else(form)?.trim_start();
-    let end = rest.find(|c: char| !matches!(c, '=' | '!' | '<' | '>')).ok_or_else(form)?;
+    let rest = rest
+        .trim_start()
+        .strip_prefix(')')
+        .ok_or_else(form)?
+        .trim_start();
+    let end = rest
+        .find(|c: char| !matches!(c, '=' | '!' | '<' | '>'))
+        .ok_or_else(form)?;
     let (operator, value) = rest.split_at(end);
     let result = match operator {
         "=" => CompareResult::Equal,
@@ -80,16 +90,23 @@ fn compare(line: &str) -> Result<pb::Compare, String> {
     };
     let number = || {
         let text = std::str::from_utf8(&value).ok();
-        text.and_then(|text| text.parse().ok()).ok_or("write a whole number between quotes")
+        text.and_then(|text| text.parse().ok())
+            .ok_or("write a whole number between quotes")
     };
     let (target, union) = match target.trim() {
         "ver" | "version" => (CompareTarget::Version, TargetUnion::Version(number()?)),
-        "c" | "create" => (CompareTarget::Create, TargetUnion::CreateRevision(number()?)),
+        "c" | "create" => (
+            CompareTarget::Create,
+            TargetUnion::CreateRevision(number()?),
+        ),
         "m" | "mod" => (CompareTarget::Mod, TargetUnion::ModRevision(number()?)),
         "val" | "value" => (CompareTarget::Value, TargetUnion::Value(Bytes::from(value))),
         "lease" => {
             let text = String::from_utf8_lossy(&value);
-            (CompareTarget::Lease, TargetUnion::Lease(parse::lease_id(&text)?))
+            (
+                CompareTarget::Lease,
+                TargetUnion::Lease(parse::lease_id(&text)?),
+            )
         }
         other => {
             return Err(format!(
@@ -108,19 +125,22 @@ fn compare(line: &str) -> Result<pb::Compare, String> {
 
 /// A `get`, `put` or `del` with its flags, as on the command line.
 fn operation(line: &str) -> Result<pb::RequestOp, String> {
-    let words: Vec<_> = words::split(line)?.into_iter().map(OsString::from_vec).collect();
+    let words: Vec<_> = words::split(line)?
+        .into_iter()
+        .map(OsString::from_vec)
+        .collect();
     let refused = |failure: crate::failure::Failure| failure.what().to_owned();
     let request = match words.first().and_then(|word| word.to_str()) {
-        Some("get") => {
-            Request::RequestRange(read::<get::Get>(&words)?.request().map_err(refused)?)
-        }
+        Some("get") => Request::RequestRange(read::<get::Get>(&words)?.request().map_err(refused)?),
         Some("put") => Request::RequestPut(read::<put::Put>(&words)?.request().map_err(refused)?),
         Some("del") => {
             Request::RequestDeleteRange(read::<del::Del>(&words)?.request().map_err(refused)?)
         }
         _ => return Err("only get, put and del may be in a transaction".to_owned()),
     };
-    Ok(pb::RequestOp { request: Some(request) })
+    Ok(pb::RequestOp {
+        request: Some(request),
+    })
 }
 
 /// Reads words as a command line; an error is its first line.
@@ -152,17 +172,26 @@ mod tests {
         )
         .unwrap();
         assert_eq!(request.compare.len(), 2);
-        assert_eq!(request.compare[0].target_union, Some(TargetUnion::ModRevision(5)));
+        assert_eq!(
+            request.compare[0].target_union,
+            Some(TargetUnion::ModRevision(5))
+        );
         assert_eq!(request.compare[0].result(), CompareResult::Greater);
         assert_eq!(
             request.compare[1].target_union,
             Some(TargetUnion::Value(Bytes::from_static(b"x y")))
         );
-        let Some(Request::RequestPut(put)) = &request.success[0].request else { panic!() };
+        let Some(Request::RequestPut(put)) = &request.success[0].request else {
+            panic!()
+        };
         assert_eq!((&put.value[..], put.lease), (&b"1 2"[..], 0x1f));
-        let Some(Request::RequestRange(get)) = &request.success[1].request else { panic!() };
+        let Some(Request::RequestRange(get)) = &request.success[1].request else {
+            panic!()
+        };
         assert_eq!((&get.range_end[..], get.keys_only), (&b"b"[..], true));
-        let Some(Request::RequestDeleteRange(del)) = &request.failure[0].request else { panic!() };
+        let Some(Request::RequestDeleteRange(del)) = &request.failure[0].request else {
+            panic!()
+        };
         assert_eq!((&del.key[..], &del.range_end[..]), (&b"c"[..], &b"d"[..]));
     }
 
@@ -184,7 +213,10 @@ mod tests {
                 assert_eq!(compare.target(), target, "{text}");
             }
         }
-        assert!(compare("mod(\"k\")=\"1\"").is_ok(), "spaces may be left out");
+        assert!(
+            compare("mod(\"k\")=\"1\"").is_ok(),
+            "spaces may be left out"
+        );
     }
 
     #[test]

@@ -34,7 +34,10 @@ fn word(mut rest: &str) -> Result<(Vec<u8>, &str), String> {
 /// What stands between the quotes that `text` begins with, and what is behind them.
 pub(super) fn quoted(text: &str) -> Result<(Vec<u8>, &str), String> {
     let mut chars = text.chars();
-    let quote = chars.next().filter(|c| matches!(c, '"' | '\'' | '`')).ok_or("a quote is missing")?;
+    let quote = chars
+        .next()
+        .filter(|c| matches!(c, '"' | '\'' | '`'))
+        .ok_or("a quote is missing")?;
     let mut out = Vec::new();
     while let Some(c) = chars.next() {
         match c {
@@ -64,11 +67,17 @@ fn escape(text: &str) -> Result<(Vec<u8>, &str), String> {
         't' => b'\t',
         'v' => 11,
         '\\' | '"' | '\'' => first as u8,
-        'x' => number(rest, 2, 16).and_then(|n| u8::try_from(n).ok()).ok_or_else(bad)?,
-        '0'..='7' => number(text, 3, 8).and_then(|n| u8::try_from(n).ok()).ok_or_else(bad)?,
+        'x' => number(rest, 2, 16)
+            .and_then(|n| u8::try_from(n).ok())
+            .ok_or_else(bad)?,
+        '0'..='7' => number(text, 3, 8)
+            .and_then(|n| u8::try_from(n).ok())
+            .ok_or_else(bad)?,
         'u' | 'U' => {
             let digits = if first == 'u' { 4 } else { 8 };
-            let c = number(rest, digits, 16).and_then(char::from_u32).ok_or_else(bad)?;
+            let c = number(rest, digits, 16)
+                .and_then(char::from_u32)
+                .ok_or_else(bad)?;
             return Ok((c.to_string().into_bytes(), &rest[digits..]));
         }
         _ => return Err(bad()),
@@ -84,7 +93,9 @@ fn escape(text: &str) -> Result<(Vec<u8>, &str), String> {
 fn number(text: &str, digits: usize, radix: u32) -> Option<u32> {
     let text = text.get(..digits)?;
     // `from_str_radix` takes a sign; an escape has none.
-    text.chars().all(|c| c.is_digit(radix)).then(|| u32::from_str_radix(text, radix).ok())?
+    text.chars()
+        .all(|c| c.is_digit(radix))
+        .then(|| u32::from_str_radix(text, radix).ok())?
 }
 
 #[cfg(test)]
@@ -96,9 +107,15 @@ mod tests {
         let cases: [(&str, &[&[u8]]); 6] = [
             ("put a b", &[b"put", b"a", b"b"]),
             ("  put\ta  \"b c\" ", &[b"put", b"a", b"b c"]),
-            ("put 'it is \"so\"' `\\n`", &[b"put", b"it is \"so\"", b"\\n"]),
+            (
+                "put 'it is \"so\"' `\\n`",
+                &[b"put", b"it is \"so\"", b"\\n"],
+            ),
             ("put a=\"b c\"d", &[b"put", b"a=b cd"]),
-            (r#""\n\t\\\"\x00\377\u00e9""#, &[b"\n\t\\\"\x00\xff\xc3\xa9"]),
+            (
+                r#""\n\t\\\"\x00\377\u00e9""#,
+                &[b"\n\t\\\"\x00\xff\xc3\xa9"],
+            ),
             ("\"\"", &[b""]),
         ];
         for (line, want) in cases {
@@ -108,7 +125,16 @@ mod tests {
 
     #[test]
     fn quotes_and_escapes_must_be_complete() {
-        for line in ["\"a", "'a", "\"\\", "\"\\x1\"", "\"\\q\"", "\"\\+12\"", "\"\\x+1\"", "\"\\777\""] {
+        for line in [
+            "\"a",
+            "'a",
+            "\"\\",
+            "\"\\x1\"",
+            "\"\\q\"",
+            "\"\\+12\"",
+            "\"\\x+1\"",
+            "\"\\777\"",
+        ] {
             assert!(split(line).is_err(), "{line}");
         }
     }

@@ -24,11 +24,17 @@ fn variables(event: &Event) -> Vec<(&'static str, OsString)> {
     let kind = event.r#type().as_str_name();
     // A variable cannot hold a zero byte; what a key or a value has behind one is left out.
     let plain = |bytes: &[u8]| {
-        let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+        let end = bytes
+            .iter()
+            .position(|byte| *byte == 0)
+            .unwrap_or(bytes.len());
         OsStr::from_bytes(&bytes[..end]).to_owned()
     };
     vec![
-        ("GONFALON_WATCH_REVISION", kv.mod_revision.to_string().into()),
+        (
+            "GONFALON_WATCH_REVISION",
+            kv.mod_revision.to_string().into(),
+        ),
         ("GONFALON_WATCH_EVENT_TYPE", kind.into()),
         ("GONFALON_WATCH_KEY", plain(&kv.key)),
         ("GONFALON_WATCH_VALUE", plain(&kv.value)),
@@ -55,7 +61,11 @@ mod tests {
             mod_revision: 7,
             ..Default::default()
         };
-        let event = Event { r#type: 0, kv: Some(kv(b"new\0tail")), prev_kv: Some(kv(b"old")) };
+        let event = Event {
+            r#type: 0,
+            kv: Some(kv(b"new\0tail")),
+            prev_kv: Some(kv(b"old")),
+        };
         let all: Vec<_> = variables(&event)
             .into_iter()
             .map(|(name, value)| format!("{name}={}", value.to_str().unwrap()))
