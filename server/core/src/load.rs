@@ -14,7 +14,7 @@ use bytes::Bytes;
 pub struct Loader {
     revision: Revision,
     compacted: Revision,
-    versions: Vec<Version>,
+    keys: Keys,
     tombstones: Tombstones,
     last_key: Vec<u8>,
     leases: Leases,
@@ -51,7 +51,7 @@ impl Loader {
         Self {
             revision: Revision::FIRST,
             compacted: Revision::new(-1),
-            versions: Vec::new(),
+            keys: Keys::default(),
             tombstones: Tombstones::default(),
             last_key: Vec::new(),
             leases: Leases::default(),
@@ -89,7 +89,7 @@ impl Loader {
             lease: version.lease,
             sub: version.sub,
         };
-        self.versions
+        self.keys
             .push(Version::new(version.key, version.value, meta));
         Ok(())
     }
@@ -99,7 +99,7 @@ impl Loader {
         self.next_key(key, revision)?;
         if revision > self.compacted {
             self.tombstones
-                .insert(Bytes::copy_from_slice(key), revision, sub);
+                .insert(Bytes::copy_from_slice(key), (revision, sub));
         }
         Ok(())
     }
@@ -131,8 +131,7 @@ impl Loader {
                 "revision {revision}, compacted at {compacted}"
             )));
         }
-        let keys = Keys::from_sorted(self.versions);
-        let store = Store::from_parts(self.revision, self.compacted, keys, self.tombstones);
+        let store = Store::from_parts(self.revision, self.compacted, self.keys, self.tombstones);
         let mut state = State::from_parts(Keyspace {
             store,
             leases: self.leases,

@@ -9,6 +9,7 @@
 //! - no version or tombstone is newer than `revision`, which grows by one a command;
 //! - `compacted` never exceeds `revision`; nothing below it is answered.
 
+mod bounds;
 mod compact;
 mod keys;
 mod range;
@@ -23,8 +24,8 @@ use bytes::Bytes;
 
 use crate::{Changes, Event, EventKind, KeyRange, KeyValue, LeaseId, Revision, Written};
 pub(crate) use keys::Keys;
-use recent::Past;
-pub(crate) use recent::Recent;
+use recent::Recent;
+use recent::{ChangeId, Past};
 pub(crate) use tombstones::Tombstones;
 pub(crate) use version::{Meta, Version};
 
@@ -95,65 +96,64 @@ impl Store {
         lease: LeaseId,
     ) -> Option<Version> {
         assert!(!key.is_empty(), "a key is never empty");
-        let (revision, sub) = self.next_change(write);
-        let (create_revision, puts) = self.keys.get(key).map_or((revision, 0), |old| {
-            (old.create_revision(), old.number_of_puts())
-        });
+        let change = self.next_change(write);
+        let place = self.keys.find(key);
+        let old = place.ok().map(|place| self.keys.at(place).clone());
+        let create_revision = old.as_ref().map_or(change.0, Version::create_revision);
         let meta = Meta {
             create_revision,
-            mod_revision: revision,
-            version: puts + 1,
+            mod_revision: change.0,
+            version: old.as_ref().map_or(1, |old| old.number_of_puts() + 1),
             lease,
-            sub,
+            sub: change.1,
         };
         // The key and the value are copied: what came in is a part of a whole batch's bytes.
         let version = Version::new(key, value, meta);
         let kv = version.to_kv();
-        let old = self.keys.insert(version);
-        if old.is_none() {
-            self.tombstones.remove(key);
-        }
-        let prev = if create_revision == revision {
-            None
-        } else {
-            self.prev(key, old.as_ref())
+        let before = match place {
+            Ok(place) => Some(self.keys.replace(place, version).change()),
+            Err(place) => {
+                self.keys.insert(place, version);
+                self.tombstones.remove(key)
+            }
         };
-        self.record(
-            write,
-            Event {
-                kind: EventKind::Put,
-                kv,
-                prev,
-            },
-            sub,
-            old.as_ref(),
-        );
+        let is_create = create_revision == change.0;
+        let prev = old
+            .as_ref()
+            .filter(|_| !is_create)
+            .and_then(|old| self.prev(old));
+        let event = Event {
+            kind: EventKind::Put,
+            kv,
+            prev,
+        };
+        self.record(write, change, event, before, old.as_ref());
         old
     }
 
     /// Deletes `key`; returns the version before. Nothing happens if the key does not exist.
     pub(crate) fn delete(&mut self, write: &mut Write<'_>, key: &[u8]) -> Option<Version> {
-        let old = self.keys.remove(key)?;
-        let (revision, sub) = self.next_change(write);
+        let old = self
+            .keys
+            .find(key)
+            .ok()
+            .map(|place| self.keys.remove(place))?;
+        let change = self.next_change(write);
         // A copy: the deleted version's block is not kept alive for its key.
         let key = Bytes::copy_from_slice(key);
-        self.tombstones.insert(key.clone(), revision, sub);
-        let prev = self.prev(&key, Some(&old));
+        self.tombstones.insert(key.clone(), change);
+        let prev = self.prev(&old);
         let kv = KeyValue {
             key,
-            mod_revision: revision,
+            mod_revision: change.0,
             ..KeyValue::default()
         };
-        self.record(
-            write,
-            Event {
-                kind: EventKind::Delete,
-                kv,
-                prev,
-            },
-            sub,
-            Some(&old),
-        );
+        let event = Event {
+            kind: EventKind::Delete,
+            kv,
+            prev,
+        };
+        self.record(write, change, event, Some(old.change()), Some(&old));
         Some(old)
     }
 
@@ -229,7 +229,7 @@ impl Store {
                 !self.tombstones.contains(version.key()),
                 "a key exists or it does not"
             );
-            if let Some(last) = self.recent.last(version.key()) {
+            if let Some(last) = self.recent.event(version.change()) {
                 assert_eq!(
                     last.kv,
                     version.to_kv(),
@@ -241,8 +241,8 @@ impl Store {
         self.recent.check(self.revision);
     }
 
-    /// The revision and number of the next change; the command's first one moves the revision.
-    fn next_change(&mut self, write: &mut Write<'_>) -> (Revision, u32) {
+    /// The next change; the command's first one moves the revision.
+    fn next_change(&mut self, write: &mut Write<'_>) -> ChangeId {
         if write.sub == 0 {
             self.revision = self.revision.next();
         }
@@ -251,34 +251,37 @@ impl Store {
         (self.revision, sub)
     }
 
-    /// The version of `key` at the revision before this one, given the newest version there was.
+    /// The version at the revision before this one of a key whose newest version was `old`.
     ///
     /// They differ when this command has changed the key before (a nested transaction may put a key
     /// that a later one deletes): watchers see the revision as a whole.
-    fn prev(&self, key: &[u8], old: Option<&Version>) -> Option<KeyValue> {
-        match old {
-            Some(old) if old.mod_revision() == self.revision => {
-                match self.recent.past(key, self.revision.prev()) {
-                    Past::Version(kv) => Some(kv.clone()),
-                    Past::Missing => None,
-                    Past::Unknown => unreachable!("this revision's changes are not evicted"),
-                }
-            }
-            _ => old.map(Version::to_kv),
+    fn prev(&self, old: &Version) -> Option<KeyValue> {
+        if old.mod_revision() < self.revision {
+            return Some(old.to_kv());
+        }
+        match self.recent.past(old.change(), self.revision.prev()) {
+            Past::Version(kv) => Some(kv.clone()),
+            Past::Missing => None,
+            Past::Unknown => unreachable!("this revision's changes are not evicted"),
         }
     }
 
-    fn record(&mut self, write: &mut Write<'_>, event: Event, sub: u32, old: Option<&Version>) {
-        assert_eq!(
-            event.kv.mod_revision, self.revision,
-            "a change is made at the present"
-        );
+    /// Hands out a change. `before` is the key's last one, `old` its version before if it existed.
+    fn record(
+        &mut self,
+        write: &mut Write<'_>,
+        change: ChangeId,
+        event: Event,
+        before: Option<ChangeId>,
+        old: Option<&Version>,
+    ) {
+        assert_eq!(change.0, self.revision, "a change is made at the present");
         let event = Arc::new(event);
-        self.recent.push(event.clone());
-        let previous = old.map(|old| (old.mod_revision(), old.sub()));
+        self.recent.push(change, event.clone(), before);
+        let previous = old.map(Version::change);
         write.changes.versions.push(Written {
             event,
-            sub,
+            sub: change.1,
             previous,
         });
     }

@@ -8,7 +8,7 @@ use std::iter::Peekable;
 use bytes::Bytes;
 
 use super::Store;
-use super::recent::Past;
+use super::recent::{ChangeId, Past};
 use super::version::Version;
 use crate::command::{Range, Sort, SortOrder, SortTarget};
 use crate::{
@@ -23,8 +23,10 @@ const PART_KEYS_MAX: usize = 4096;
 enum Found<'a> {
     /// The newest one.
     Newest(&'a Version),
-    /// One that was superseded or deleted.
-    Past(KeyValue),
+    /// One that was superseded or deleted not long ago.
+    Past(&'a KeyValue),
+    /// One that was read from history.
+    Old(Box<KeyValue>),
 }
 
 impl Store {
@@ -94,8 +96,8 @@ impl Store {
         // As etcd 3.7: keys alone are served from an index that does not know the lease.
         let has_lease = !query.keys_only || query.sort.target == SortTarget::Value;
         let kvs = found
-            .into_iter()
-            .map(|version| version.into_kv(query.keys_only, has_lease))
+            .iter()
+            .map(|version| version.to_kv(query.keys_only, has_lease))
             .collect();
         Ok(Ok(RangeAnswer { kvs, more, count }))
     }
@@ -124,7 +126,7 @@ impl Store {
                 break;
             }
             if let Some(version) = self.resolve(key, at, history)? {
-                page.kvs.push(version.into_kv(keys_only, !keys_only));
+                page.kvs.push(version.to_kv(keys_only, !keys_only));
             }
         }
         Ok(Ok(page))
@@ -175,21 +177,11 @@ impl Store {
         Ok(count)
     }
 
-    /// Counts at a revision that memory reaches: the present's keys, corrected by what changed.
+    /// Counts at a revision that memory reaches: the present's keys, less what was added since.
     fn count_recent(&self, range: &KeyRange, at: Revision) -> usize {
-        let mut count = self.keys.count(range);
-        if at == self.revision {
-            return count;
-        }
-        for (key, past) in self.recent.range(range, at) {
-            let existed = matches!(past, Past::Version(_));
-            match (existed, self.keys.get(key).is_some()) {
-                (true, false) => count += 1,
-                (false, true) => count -= 1,
-                _ => {}
-            }
-        }
-        count
+        let present = self.keys.count(range);
+        let past = present.checked_add_signed(-self.recent.growth(range, at));
+        past.expect("a range never has fewer keys than none")
     }
 
     fn exists(
@@ -217,12 +209,13 @@ impl Store {
         {
             return Ok(Some(Found::Newest(version)));
         }
-        match self.recent.past(key.bytes(), at) {
-            Past::Version(kv) => Ok(Some(Found::Past(kv.clone()))),
+        match self.recent.past(key.last_change(), at) {
+            Past::Version(kv) => Ok(Some(Found::Past(kv))),
             Past::Missing => Ok(None),
             Past::Unknown => {
                 assert!(at < self.recent.floor(), "memory reaches down to the floor");
-                Ok(history.version_at(key.bytes(), at)?.map(Found::Past))
+                let kv = history.version_at(key.bytes(), at)?;
+                Ok(kv.map(|kv| Found::Old(Box::new(kv))))
             }
         }
     }
@@ -232,14 +225,21 @@ impl Store {
 #[derive(Debug, Clone, Copy)]
 enum Walked<'a> {
     Live(&'a Version),
-    Deleted(&'a [u8]),
+    Deleted(&'a [u8], ChangeId),
 }
 
 impl<'a> Walked<'a> {
     fn bytes(self) -> &'a [u8] {
         match self {
             Self::Live(version) => version.key(),
-            Self::Deleted(key) => key,
+            Self::Deleted(key, _) => key,
+        }
+    }
+
+    fn last_change(self) -> ChangeId {
+        match self {
+            Self::Live(version) => version.change(),
+            Self::Deleted(_, change) => change,
         }
     }
 }
@@ -251,13 +251,15 @@ struct Walk<Live: Iterator, Deleted: Iterator> {
     deleted: Peekable<Deleted>,
 }
 
-impl<'a> Walk<std::iter::Empty<&'a Version>, std::iter::Empty<&'a [u8]>> {
+impl<'a> Walk<std::iter::Empty<&'a Version>, std::iter::Empty<(&'a [u8], ChangeId)>> {
     fn new(
         store: &'a Store,
         range: &KeyRange,
         at: Revision,
-    ) -> Walk<impl Iterator<Item = &'a Version> + use<'a>, impl Iterator<Item = &'a [u8]> + use<'a>>
-    {
+    ) -> Walk<
+        impl Iterator<Item = &'a Version> + use<'a>,
+        impl Iterator<Item = (&'a [u8], ChangeId)> + use<'a>,
+    > {
         Walk {
             live: store.keys.range(range).peekable(),
             deleted: store.tombstones.deleted_after(range, at).peekable(),
@@ -268,34 +270,36 @@ impl<'a> Walk<std::iter::Empty<&'a Version>, std::iter::Empty<&'a [u8]>> {
 impl<'a, Live, Deleted> Iterator for Walk<Live, Deleted>
 where
     Live: Iterator<Item = &'a Version>,
-    Deleted: Iterator<Item = &'a [u8]>,
+    Deleted: Iterator<Item = (&'a [u8], ChangeId)>,
 {
     type Item = Walked<'a>;
 
     fn next(&mut self) -> Option<Walked<'a>> {
         let is_live_first = match (self.live.peek(), self.deleted.peek()) {
-            (Some(live), Some(deleted)) => live.key() < *deleted,
+            (Some(live), Some(deleted)) => live.key() < deleted.0,
             (live, _) => live.is_some(),
         };
         if is_live_first {
             self.live.next().map(Walked::Live)
         } else {
-            self.deleted.next().map(Walked::Deleted)
+            self.deleted
+                .next()
+                .map(|(key, change)| Walked::Deleted(key, change))
         }
     }
 }
 
 impl Found<'_> {
-    fn into_kv(self, keys_only: bool, has_lease: bool) -> KeyValue {
+    fn to_kv(&self, keys_only: bool, has_lease: bool) -> KeyValue {
         let mut kv = match self {
             Self::Newest(version) if keys_only => version.to_kv_without_value(),
             Self::Newest(version) => version.to_kv(),
-            Self::Past(kv) if keys_only => KeyValue {
-                value: Bytes::new(),
-                ..kv
-            },
-            Self::Past(kv) => kv,
+            Self::Past(kv) => KeyValue::clone(kv),
+            Self::Old(kv) => KeyValue::clone(kv),
         };
+        if keys_only {
+            kv.value = Bytes::new();
+        }
         if !has_lease {
             kv.lease = LeaseId::NONE;
         }
@@ -306,6 +310,7 @@ impl Found<'_> {
         match self {
             Self::Newest(version) => version.key(),
             Self::Past(kv) => &kv.key,
+            Self::Old(kv) => &kv.key,
         }
     }
 
@@ -313,6 +318,7 @@ impl Found<'_> {
         match self {
             Self::Newest(version) => version.value(),
             Self::Past(kv) => &kv.value,
+            Self::Old(kv) => &kv.value,
         }
     }
 
@@ -320,21 +326,26 @@ impl Found<'_> {
         match self {
             Self::Newest(version) => version.number_of_puts(),
             Self::Past(kv) => kv.version,
+            Self::Old(kv) => kv.version,
         }
     }
 
     fn create_revision(&self) -> i64 {
-        match self {
-            Self::Newest(version) => version.create_revision().get(),
-            Self::Past(kv) => kv.create_revision.get(),
-        }
+        let revision = match self {
+            Self::Newest(version) => version.create_revision(),
+            Self::Past(kv) => kv.create_revision,
+            Self::Old(kv) => kv.create_revision,
+        };
+        revision.get()
     }
 
     fn mod_revision(&self) -> i64 {
-        match self {
-            Self::Newest(version) => version.mod_revision().get(),
-            Self::Past(kv) => kv.mod_revision.get(),
-        }
+        let revision = match self {
+            Self::Newest(version) => version.mod_revision(),
+            Self::Past(kv) => kv.mod_revision,
+            Self::Old(kv) => kv.mod_revision,
+        };
+        revision.get()
     }
 }
 

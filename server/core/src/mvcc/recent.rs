@@ -1,27 +1,41 @@
-//! The changes of recent revisions: a queue in order, and by key.
+//! The changes of recent revisions.
 //!
 //! Reads and replays above the floor are answered from here; what is older is left to
 //! [`crate::History`]. A change keeps the version that it superseded (`prev`), so the versions that
 //! only reads at old revisions need live exactly as long as the change that superseded them.
 //!
+//! The changes of a key are linked, newest first, starting from the revision and number that its
+//! newest version (or tombstone) carries: nothing is searched by key.
+//!
 //! Invariants
 //! - the queue holds every change of the revisions above `floor`, whole revisions, in order;
-//! - `by_key` holds the same changes, grouped by key;
+//! - `starts` has the position of the first change of each of these revisions;
 //! - `bytes` is the sum of [`cost`] over the queue.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::keys::bounds;
 use crate::{Event, EventKind, KeyRange, KeyValue, Revision};
+
+/// Names a change: its revision, and its number within the revision.
+pub(crate) type ChangeId = (Revision, u32);
 
 /// The recent changes.
 #[derive(Debug)]
 pub(crate) struct Recent {
     floor: Revision,
-    queue: VecDeque<Arc<Event>>,
-    by_key: BTreeMap<Box<[u8]>, VecDeque<Arc<Event>>>,
+    queue: VecDeque<Change>,
+    /// How many changes have left the queue: what is at the front has this position.
+    evicted: u64,
+    starts: VecDeque<u64>,
     bytes: usize,
+}
+
+#[derive(Debug)]
+struct Change {
+    event: Arc<Event>,
+    /// The change of the same key before this one, if it was recent.
+    before: Option<ChangeId>,
 }
 
 /// What the recent changes know of a key at a revision.
@@ -41,68 +55,47 @@ impl Recent {
         Self {
             floor,
             queue: VecDeque::new(),
-            by_key: BTreeMap::new(),
+            evicted: 0,
+            starts: VecDeque::new(),
             bytes: 0,
         }
     }
 
-    /// Adds a change of the present revision.
-    pub(crate) fn push(&mut self, event: Arc<Event>) {
-        let revision = event.kv.mod_revision;
-        assert!(revision > self.floor, "changes come after what is evicted");
-        assert!(
-            self.queue
-                .back()
-                .is_none_or(|last| last.kv.mod_revision <= revision),
-            "changes come in the order of their revisions"
+    /// Adds change `id`; `before` is the last one of the same key, if there was one.
+    pub(crate) fn push(&mut self, id: ChangeId, event: Arc<Event>, before: Option<ChangeId>) {
+        let position = self.evicted + self.queue.len() as u64;
+        if id.1 == 0 {
+            self.starts.push_back(position);
+        }
+        assert_eq!(event.kv.mod_revision, id.0, "a change carries its revision");
+        assert_eq!(
+            self.position(id),
+            Some(position),
+            "changes come in order, none left out"
         );
         self.bytes += cost(&event);
-        if let Some(events) = self.by_key.get_mut(event.kv.key.as_ref()) {
-            events.push_back(event.clone());
-        } else {
-            self.by_key.insert(
-                event.kv.key.as_ref().into(),
-                VecDeque::from([event.clone()]),
-            );
-        }
-        self.queue.push_back(event);
+        let before = before.filter(|before| before.0 > self.floor);
+        self.queue.push_back(Change { event, before });
     }
 
     /// Drops the oldest revisions until the rest costs at most `budget_bytes`.
     pub(crate) fn evict(&mut self, budget_bytes: usize) {
         while self.bytes > budget_bytes {
-            let oldest = self
+            let oldest = self.floor.next();
+            while let Some(change) = self
                 .queue
-                .front()
-                .expect("only changes cost bytes")
-                .kv
-                .mod_revision;
-            while let Some(event) = self
-                .queue
-                .pop_front_if(|event| event.kv.mod_revision == oldest)
+                .pop_front_if(|change| change.event.kv.mod_revision == oldest)
             {
-                self.forget(&event);
+                self.bytes -= cost(&change.event);
+                self.evicted += 1;
             }
-            assert!(oldest > self.floor, "revisions leave in order");
+            let start = self.starts.pop_front();
+            assert!(
+                start.is_some_and(|start| start < self.evicted),
+                "a revision has changes"
+            );
             self.floor = oldest;
         }
-    }
-
-    fn forget(&mut self, event: &Arc<Event>) {
-        let key = event.kv.key.as_ref();
-        let events = self
-            .by_key
-            .get_mut(key)
-            .expect("every change is listed by key");
-        let first = events.pop_front();
-        assert!(
-            first.is_some_and(|first| Arc::ptr_eq(&first, event)),
-            "both queues agree"
-        );
-        if events.is_empty() {
-            self.by_key.remove(key);
-        }
-        self.bytes -= cost(event);
     }
 
     /// Memory answers reads at this revision and above.
@@ -116,106 +109,107 @@ impl Recent {
 
     /// The changes of revisions `from..=to`, oldest first; both must be above the floor.
     pub(crate) fn events(&self, from: Revision, to: Revision) -> impl Iterator<Item = &Arc<Event>> {
-        debug_assert!(from > self.floor, "what is older is not here");
-        let first = self
-            .queue
-            .partition_point(|event| event.kv.mod_revision < from);
-        self.queue
-            .range(first..)
-            .take_while(move |event| event.kv.mod_revision <= to)
+        assert!(from > self.floor, "what is older is not here");
+        let first = self.index((from, 0)).unwrap_or(self.queue.len());
+        let events = self.queue.range(first..).map(|change| &change.event);
+        events.take_while(move |event| event.kv.mod_revision <= to)
     }
 
-    /// What is known of `key` at revision `at`.
-    pub(crate) fn past(&self, key: &[u8], at: Revision) -> Past<'_> {
-        self.by_key
-            .get(key)
-            .map_or(Past::Unknown, |events| self.past_of(events, at))
-    }
-
-    /// The keys of `range` that changed recently, in key order, and what is known of them at
-    /// revision `at`.
-    pub(crate) fn range<'a>(
-        &'a self,
-        range: &KeyRange,
-        at: Revision,
-    ) -> impl Iterator<Item = (&'a [u8], Past<'a>)> + use<'a> {
-        let bounds = bounds(range);
-        bounds
-            .map(|bounds| self.by_key.range::<[u8], _>(bounds))
-            .into_iter()
-            .flatten()
-            .map(move |(key, events)| (key.as_ref(), self.past_of(events, at)))
-    }
-
-    fn past_of<'a>(&self, events: &'a VecDeque<Arc<Event>>, at: Revision) -> Past<'a> {
-        let after = events.partition_point(|event| event.kv.mod_revision <= at);
-        if let Some(event) = after.checked_sub(1).and_then(|last| events.get(last)) {
-            return match event.kind {
-                EventKind::Put => Past::Version(&event.kv),
-                EventKind::Delete => Past::Missing,
-            };
+    /// What is known at revision `at` of the key whose last change was `last`.
+    pub(crate) fn past(&self, last: ChangeId, at: Revision) -> Past<'_> {
+        let mut next = Some(last);
+        let mut oldest = None;
+        while let Some(change) = next.and_then(|id| self.get(id)) {
+            if change.event.kv.mod_revision <= at {
+                return match change.event.kind {
+                    EventKind::Put => Past::Version(&change.event.kv),
+                    EventKind::Delete => Past::Missing,
+                };
+            }
+            oldest = Some(change);
+            next = change.before;
         }
-        match events.front().and_then(|event| event.prev.as_ref()) {
-            Some(prev) if prev.mod_revision <= at => Past::Version(prev),
+        match oldest.map(|change| &change.event.prev) {
+            Some(Some(prev)) if prev.mod_revision <= at => Past::Version(prev),
             // Nothing happened between the floor and the oldest change.
-            None if at >= self.floor => Past::Missing,
+            Some(None) if at >= self.floor => Past::Missing,
             _ => Past::Unknown,
         }
     }
 
-    /// The last change of `key`, if it is recent.
-    pub(crate) fn last(&self, key: &[u8]) -> Option<&Arc<Event>> {
-        self.by_key.get(key).and_then(VecDeque::back)
+    /// How many more keys of `range` exist at the present than at revision `at`.
+    pub(crate) fn growth(&self, range: &KeyRange, at: Revision) -> isize {
+        let in_range = self
+            .events(at.next(), Revision::new(i64::MAX))
+            .filter(|event| range.contains(&event.kv.key));
+        in_range
+            .map(|event| match event.kind {
+                EventKind::Put => isize::from(event.kv.version == 1),
+                EventKind::Delete => -1,
+            })
+            .sum()
+    }
+
+    /// The recent change `id`.
+    pub(crate) fn event(&self, id: ChangeId) -> Option<&Arc<Event>> {
+        self.get(id).map(|change| &change.event)
+    }
+
+    fn get(&self, id: ChangeId) -> Option<&Change> {
+        self.index(id).and_then(|index| self.queue.get(index))
+    }
+
+    fn index(&self, id: ChangeId) -> Option<usize> {
+        let index = self.position(id)?.checked_sub(self.evicted)?;
+        usize::try_from(index).ok()
+    }
+
+    fn position(&self, (revision, sub): ChangeId) -> Option<u64> {
+        let nth = revision.get().checked_sub(self.floor.get() + 1)?;
+        let start = self.starts.get(usize::try_from(nth).ok()?)?;
+        Some(start + u64::from(sub))
     }
 
     /// Asserts the invariants; `revision` is the store's.
     pub(crate) fn check(&self, revision: Revision) {
-        let mut at = self.floor;
-        for event in &self.queue {
-            let next = event.kv.mod_revision;
-            assert!(
-                next == at || next == at.next(),
-                "no revision is left out: {at} then {next}"
+        let mut id = (self.floor, 0);
+        for (index, change) in self.queue.iter().enumerate() {
+            let next = change.event.kv.mod_revision;
+            id = if next == id.0 {
+                (next, id.1 + 1)
+            } else {
+                (id.0.next(), 0)
+            };
+            assert_eq!(
+                next, id.0,
+                "no revision is left out, none is below the floor"
             );
-            assert!(next > self.floor, "what is at or below the floor is gone");
-            at = next;
+            assert_eq!(self.index(id), Some(index), "starts lead to the changes");
+            if let Some(before) = change.before.and_then(|before| self.get(before)) {
+                assert_eq!(
+                    before.event.kv.key, change.event.kv.key,
+                    "links stay within a key"
+                );
+            }
         }
-        assert_eq!(at, revision, "the queue reaches up to the present");
-        assert_eq!(
-            self.bytes,
-            self.queue.iter().map(|event| cost(event)).sum(),
-            "bytes"
-        );
-        let by_key: usize = self.by_key.values().map(VecDeque::len).sum();
-        assert_eq!(
-            by_key,
-            self.queue.len(),
-            "both indexes hold the same changes"
-        );
-        for (key, events) in &self.by_key {
-            assert!(!events.is_empty(), "no empty lists");
-            assert!(
-                events
-                    .iter()
-                    .all(|event| event.kv.key.as_ref() == key.as_ref()),
-                "by key"
-            );
-        }
+        assert_eq!(id.0, revision, "the queue reaches up to the present");
+        let bytes: usize = self.queue.iter().map(|change| cost(&change.event)).sum();
+        assert_eq!(self.bytes, bytes, "the bytes are those of the changes");
     }
 }
 
 /// Bytes of memory that a change holds, beside the newest version of its key.
 ///
-/// The version it superseded is kept for it alone. [`OVERHEAD`] is the rest: the change itself, the
-/// two handles that point into version blocks, its places in the queue and in the index.
+/// The version it superseded is kept for it alone. [`OVERHEAD`] is the rest: the change itself and
+/// the two handles that point into version blocks.
 fn cost(event: &Event) -> usize {
     let superseded = event
         .prev
         .as_ref()
         .map_or(0, |prev| prev.key.len() + prev.value.len());
-    OVERHEAD + 2 * event.kv.key.len() + superseded
+    OVERHEAD + event.kv.key.len() + superseded
 }
 
-/// `Event` in its `Arc` (216), two owners of blocks (2 × 48), a superseded block's header (56),
-/// queue slots (2 × 8), and the index's entry with its list (100), each rounded up by the allocator.
-const OVERHEAD: usize = 512;
+/// [`Event`] in its `Arc` (216), two owners of blocks (2 × 48), a superseded block's header (56),
+/// the places in the queue and in `starts` (40 + 8), rounded up as allocators do.
+const OVERHEAD: usize = 448;

@@ -4,16 +4,15 @@
 //! and the value lie in one reference-counted block, and what readers are given ([`KeyValue`])
 //! points into that block instead of copying it.
 
-use std::borrow::Borrow;
-use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::recent::ChangeId;
 use crate::{KeyValue, LeaseId, Revision};
 
-/// A version of a key that exists. Ordered by its key alone.
+/// A version of a key that exists.
 #[derive(Clone)]
 pub(crate) struct Version(Arc<[u8]>);
 
@@ -79,8 +78,9 @@ impl Version {
         LeaseId::new(self.number(LEASE))
     }
 
-    pub(crate) fn sub(&self) -> u32 {
-        self.small(SUB)
+    /// The change that made it.
+    pub(crate) fn change(&self) -> ChangeId {
+        (self.mod_revision(), self.small(SUB))
     }
 
     /// The version as readers see it, pointing into this block.
@@ -128,32 +128,6 @@ impl Version {
 impl AsRef<[u8]> for Version {
     fn as_ref(&self) -> &[u8] {
         &self.0
-    }
-}
-
-impl Borrow<[u8]> for Version {
-    fn borrow(&self) -> &[u8] {
-        self.key()
-    }
-}
-
-impl PartialEq for Version {
-    fn eq(&self, other: &Self) -> bool {
-        self.key() == other.key()
-    }
-}
-
-impl Eq for Version {}
-
-impl PartialOrd for Version {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Version {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.key().cmp(other.key())
     }
 }
 
