@@ -7,11 +7,14 @@
 
 mod auth;
 mod cluster;
+mod election;
 mod grpc;
 mod kv;
 mod lease;
+mod lock;
 mod maintenance;
 mod parse;
+mod queue;
 pub mod status;
 mod wire;
 

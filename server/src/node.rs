@@ -194,7 +194,7 @@ impl Node {
     }
 
     /// The local state.
-    pub fn store(&self) -> &Store {
+    pub fn store(&self) -> &Arc<Store> {
         &self.inner.store
     }
 

@@ -20,6 +20,8 @@ use gonfalon_proto::etcdserverpb::cluster_server::ClusterServer;
 use gonfalon_proto::etcdserverpb::kv_server::KvServer;
 use gonfalon_proto::etcdserverpb::lease_server::LeaseServer;
 use gonfalon_proto::etcdserverpb::maintenance_server::MaintenanceServer;
+use gonfalon_proto::v3electionpb::election_server::ElectionServer;
+use gonfalon_proto::v3lockpb::lock_server::LockServer;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Request, Response, StatusCode, header};
 use tonic::Status;
@@ -58,6 +60,8 @@ struct Services {
     cluster: ClusterServer<Api>,
     maintenance: MaintenanceServer<Api>,
     auth: AuthServer<Api>,
+    lock: LockServer<Api>,
+    election: ElectionServer<Api>,
     health: HealthServer<HealthService>,
 }
 
@@ -76,6 +80,8 @@ impl Grpc {
             cluster: ClusterServer::from_arc(api.clone()).max_decoding_message_size(max),
             maintenance: MaintenanceServer::from_arc(api.clone()).max_decoding_message_size(max),
             auth: AuthServer::from_arc(api.clone()).max_decoding_message_size(max),
+            lock: LockServer::from_arc(api.clone()).max_decoding_message_size(max),
+            election: ElectionServer::from_arc(api).max_decoding_message_size(max),
             health: HealthServer::new(health).max_decoding_message_size(max),
         };
         Self {
@@ -150,6 +156,8 @@ impl Services {
             ClusterServer::<Api>::NAME => self.cluster.clone().call(request),
             MaintenanceServer::<Api>::NAME => self.maintenance.clone().call(request),
             AuthServer::<Api>::NAME => self.auth.clone().call(request),
+            LockServer::<Api>::NAME => self.lock.clone().call(request),
+            ElectionServer::<Api>::NAME => self.election.clone().call(request),
             HealthServer::<HealthService>::NAME => self.health.clone().call(request),
             _ => return None,
         })

@@ -123,7 +123,10 @@ impl Api {
 
     fn lease_keys(&self, id: LeaseId) -> Vec<bytes::Bytes> {
         self.node.store().read(|state, _| {
-            let keys = state.lease(id).into_iter().flat_map(|lease| lease.keys());
+            let keys = state
+                .lease(id)
+                .into_iter()
+                .flat_map(gonfalon_core::Lease::keys);
             keys.map(bytes::Bytes::copy_from_slice).collect()
         })
     }

@@ -67,7 +67,7 @@ fn op(answer: OpAnswer) -> pb::ResponseOp {
         OpResult::Range(answer) => Response::ResponseRange(range(answer, header)),
         OpResult::Put(answer) => Response::ResponsePut(put(answer, header)),
         OpResult::DeleteRange(answer) => Response::ResponseDeleteRange(delete(answer, header)),
-        OpResult::Txn(answer) => Response::ResponseTxn(txn(answer, Default::default())),
+        OpResult::Txn(answer) => Response::ResponseTxn(txn(answer, pb::ResponseHeader::default())),
     };
     pb::ResponseOp {
         response: Some(response),

@@ -23,7 +23,7 @@ const BLOB_BYTES: usize = 32 * 1024;
 const UNIT_BYTES: u64 = 512;
 
 const _: () = assert!(
-    BLOB_BYTES as u64 % UNIT_BYTES == 0,
+    (BLOB_BYTES as u64).is_multiple_of(UNIT_BYTES),
     "only the last blob is filled up"
 );
 
@@ -123,7 +123,7 @@ mod tests {
             BLOB_BYTES + 1,
             3 * BLOB_BYTES + 700,
         ] {
-            let content: Vec<u8> = (0..size).map(|at| (at % 251) as u8).collect();
+            let content: Vec<u8> = (0..=250).cycle().take(size).collect();
             let mut messages = sent(&content).await;
             let checksum = messages.pop().expect("a checksum comes last");
 

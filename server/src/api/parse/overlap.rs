@@ -315,7 +315,9 @@ mod tests {
             let ranges: Vec<KeyRange> =
                 ranges.into_iter().map(|(k, e)| KeyRange::from_wire(k.into(), e.into())).collect();
             let mut deletes = Deletes::default();
-            ranges.iter().for_each(|range| deletes.add(range));
+            for range in &ranges {
+                deletes.add(range);
+            }
             let wanted = ranges.iter().any(|range| range.contains(key.as_bytes()));
             prop_assert_eq!(deletes.cover(key.as_bytes()), wanted);
         }
