@@ -1,4 +1,5 @@
 //! Members in one process, over real sockets and disks: what a cluster promises below its API.
+#![allow(clippy::unwrap_used, reason = "what cannot go on fails its test here")]
 
 use std::net::TcpListener;
 use std::path::Path;

@@ -1,4 +1,5 @@
 //! Raft's log on disk: openraft's own suite, and what crashes and damaged disks leave behind.
+#![allow(clippy::unwrap_used, reason = "what cannot go on fails its test here")]
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -406,9 +407,11 @@ async fn a_failed_fsync_fails_everything_after_it_and_raises_the_flag() {
     let fail_stop = FailStop::new();
     let broken = Arc::new(AtomicBool::new(false));
     let is_broken = broken.clone();
-    let fault = Box::new(move || match is_broken.swap(false, Ordering::Relaxed) {
-        true => Err(std::io::Error::other("injected")),
-        false => Ok(()),
+    let fault = Box::new(move || {
+        if is_broken.swap(false, Ordering::Relaxed) {
+            return Err(std::io::Error::other("injected"));
+        }
+        Ok(())
     });
     let mut log = LogStore::open_with_fault(dir.path(), fail_stop.clone(), fault).unwrap();
     append_each(&mut log, 1..=3).await;

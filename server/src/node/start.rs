@@ -443,20 +443,16 @@ fn open_dir(config: &NodeConfig) -> Result<(DataDir, Identity), OpenError> {
         name: config.name.clone(),
     };
     let dir = DataDir::open(&config.data_dir)?;
-    let identity = match dir.identity()? {
-        Some(found) => {
-            if config.check_identity {
-                dir.check(&found, &wanted)?;
-            }
-            Identity {
-                name: wanted.name,
-                ..found
-            }
-        }
-        None => {
-            dir.write_identity(&wanted)?;
-            wanted
-        }
+    let Some(found) = dir.identity()? else {
+        dir.write_identity(&wanted)?;
+        return Ok((dir, wanted));
+    };
+    if config.check_identity {
+        dir.check(&found, &wanted)?;
+    }
+    let identity = Identity {
+        name: wanted.name,
+        ..found
     };
     Ok((dir, identity))
 }

@@ -43,8 +43,7 @@ impl History for StateDb {
             .db
             .iterator_cf(family, IteratorMode::From(&start, Direction::Forward));
         let mut revisions: Vec<RevisionEvents> = Vec::new();
-        let mut count = 0;
-        for item in changes {
+        for (count, item) in changes.enumerate() {
             let (at, record) = item.map_err(failed)?;
             let at = read_change_key(&at).ok_or_else(|| damaged("a change's key"))?;
             let is_new = revisions.last().is_none_or(|last| last.revision != at.0);
@@ -60,7 +59,6 @@ impl History for StateDb {
             if let Some(last) = revisions.last_mut() {
                 last.events.push(self.event(at, &record)?);
             }
-            count += 1;
         }
         Ok(revisions)
     }

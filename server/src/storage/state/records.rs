@@ -198,10 +198,10 @@ mod tests {
         #[test]
         fn foreign_bytes_are_refused_and_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
             let mut key = Vec::new();
-            if let Some((prefix, at)) = split_version_key(&bytes) {
-                if unescape(prefix, &mut key) {
-                    prop_assert_eq!(version_key(&key, at), bytes.clone());
-                }
+            if let Some((prefix, at)) = split_version_key(&bytes)
+                && unescape(prefix, &mut key)
+            {
+                prop_assert_eq!(version_key(&key, at), bytes.clone());
             }
             if let Some(change) = read_change(&bytes) {
                 prop_assert!(bytes.ends_with(change.key));
