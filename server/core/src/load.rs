@@ -150,7 +150,7 @@ impl Loader {
             return Err(damaged("a key out of order", key));
         }
         if revision > self.revision || revision <= Revision::FIRST {
-            return Err(damaged("a version that is newer than the store", key));
+            return Err(damaged("a version outside the history of the store", key));
         }
         self.last_key.clear();
         self.last_key.extend_from_slice(key);

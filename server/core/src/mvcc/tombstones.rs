@@ -88,3 +88,28 @@ impl Tombstones {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn compacted_tombstones_are_dropped_in_steps() {
+        let mut tombstones = Tombstones::default();
+        let count = 2 * SWEEP_MAX + 10;
+        for number in 0..count {
+            let revision = Revision::new(2 + i64::try_from(number).unwrap());
+            tombstones.insert(Bytes::from(format!("{number:05}")), (revision, 0));
+        }
+        let all = KeyRange::prefix(Bytes::new());
+        let left =
+            |tombstones: &Tombstones| tombstones.deleted_after(&all, Revision::FIRST).count();
+        // The newest five stay.
+        let compacted = Revision::new(1 + i64::try_from(count).unwrap() - 5);
+        for want in [count - SWEEP_MAX, count - 2 * SWEEP_MAX, 5, 5] {
+            tombstones.sweep(compacted);
+            tombstones.check(Revision::new(i64::MAX));
+            assert_eq!(left(&tombstones), want);
+        }
+    }
+}

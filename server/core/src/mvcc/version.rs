@@ -136,3 +136,62 @@ impl fmt::Debug for Version {
         self.to_kv().fmt(f)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const META: Meta = Meta {
+        create_revision: Revision::new(2),
+        mod_revision: Revision::new(i64::MAX),
+        version: 3,
+        lease: LeaseId::new(-4),
+        sub: 5,
+    };
+
+    #[test]
+    fn a_version_holds_what_it_was_made_of() {
+        for (key, value) in [
+            ("key", "value"),
+            ("k", ""),
+            ("k", "a longer value than its key"),
+        ] {
+            let version = Version::new(key.as_bytes(), value.as_bytes(), META);
+            assert_eq!(version.key(), key.as_bytes());
+            assert_eq!(version.value(), value.as_bytes());
+            assert_eq!(
+                version.change(),
+                (META.mod_revision, META.sub),
+                "{key} {value}"
+            );
+            let want = KeyValue {
+                key: key.into(),
+                value: value.into(),
+                create_revision: META.create_revision,
+                mod_revision: META.mod_revision,
+                version: META.version,
+                lease: META.lease,
+            };
+            assert_eq!(version.to_kv(), want);
+            assert_eq!(
+                version.to_kv_without_value(),
+                KeyValue {
+                    value: Bytes::new(),
+                    ..want
+                }
+            );
+        }
+    }
+
+    #[test]
+    fn readers_share_the_block() {
+        let version = Version::new(b"key", b"value", META);
+        let (kv, block) = (version.to_kv(), version.as_ref().as_ptr_range());
+        assert!(block.contains(&kv.key.as_ptr()) && block.contains(&kv.value.as_ptr()));
+        drop(version);
+        assert_eq!(
+            (kv.key.as_ref(), kv.value.as_ref()),
+            (&b"key"[..], &b"value"[..])
+        );
+    }
+}
