@@ -16,6 +16,7 @@ mod maintenance;
 mod parse;
 mod queue;
 pub mod status;
+mod watch;
 mod wire;
 
 use std::time::Duration;

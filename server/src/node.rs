@@ -29,6 +29,7 @@ use gonfalon_core::{LeaseId, MemberId, Reply};
 use openraft::Instant as _;
 use openraft::async_runtime::watch::WatchReceiver;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use self::apply::Applier;
 use self::expire::{LeaseClock, Renewal};
@@ -64,6 +65,7 @@ struct Inner {
     applied: tokio::sync::watch::Receiver<u64>,
     /// Whether the cluster knows this member's name and client URLs.
     published: tokio::sync::watch::Receiver<bool>,
+    stop: CancellationToken,
     election_timeout: Duration,
     request_timeout: Duration,
 }
@@ -196,6 +198,11 @@ impl Node {
     /// The local state.
     pub fn store(&self) -> &Arc<Store> {
         &self.inner.store
+    }
+
+    /// Cancelled when this member begins to stop: long streams end then.
+    pub fn stopping(&self) -> CancellationToken {
+        self.inner.stop.clone()
     }
 
     /// Who this member is.

@@ -36,6 +36,7 @@ pub(super) use words::{in_etcds_words, unknown_method};
 
 use super::Api;
 use super::status::Refusal;
+use super::watch::WatchService;
 use crate::config::Config;
 use crate::node::Node;
 
@@ -62,6 +63,7 @@ struct Services {
     auth: AuthServer<Api>,
     lock: LockServer<Api>,
     election: ElectionServer<Api>,
+    watch: WatchService,
     health: HealthServer<HealthService>,
 }
 
@@ -81,7 +83,12 @@ impl Grpc {
             maintenance: MaintenanceServer::from_arc(api.clone()).max_decoding_message_size(max),
             auth: AuthServer::from_arc(api.clone()).max_decoding_message_size(max),
             lock: LockServer::from_arc(api.clone()).max_decoding_message_size(max),
-            election: ElectionServer::from_arc(api).max_decoding_message_size(max),
+            election: ElectionServer::from_arc(api.clone()).max_decoding_message_size(max),
+            watch: WatchService::new(
+                api,
+                config.request_bytes_max,
+                config.watch_progress_notify_interval,
+            ),
             health: HealthServer::new(health).max_decoding_message_size(max),
         };
         Self {
@@ -158,6 +165,7 @@ impl Services {
             AuthServer::<Api>::NAME => self.auth.clone().call(request),
             LockServer::<Api>::NAME => self.lock.clone().call(request),
             ElectionServer::<Api>::NAME => self.election.clone().call(request),
+            WatchService::NAME => self.watch.clone().call(request),
             HealthServer::<HealthService>::NAME => self.health.clone().call(request),
             _ => return None,
         })

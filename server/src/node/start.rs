@@ -159,6 +159,7 @@ impl Node {
                 peers,
                 applied,
                 published,
+                stop: tasks.stop_token(),
                 election_timeout: config.election_timeout,
                 request_timeout,
             }),
