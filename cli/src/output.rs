@@ -46,7 +46,7 @@ pub(crate) trait Show {
     fn json(&self) -> impl Serialize;
 
     /// The answer as a list, if it is one.
-    fn rows(&self, _style: &Style) -> Option<Rows> {
+    fn rows(&self, _style: Style) -> Option<Rows> {
         None
     }
 }
@@ -107,7 +107,7 @@ impl Out {
             bytes: Vec::new(),
         };
         match self.format {
-            Format::Human => match answer.rows(&self.style) {
+            Format::Human => match answer.rows(self.style) {
                 Some(rows) => page.text(&rows.plain(self.style.width)),
                 None => answer.human(&mut page),
             },
@@ -117,7 +117,7 @@ impl Out {
                 let json = serde_json::to_string(&answer.json());
                 page.line(json.map_err(Failure::failed)?);
             }
-            Format::Table => match answer.rows(&self.style) {
+            Format::Table => match answer.rows(self.style) {
                 Some(rows) => page.text(&rows.framed()),
                 None => answer.human(&mut page),
             },
@@ -167,7 +167,7 @@ impl Page {
 
 impl Style {
     /// A key or a value inside a line for people.
-    pub(crate) fn shown(&self, bytes: &[u8]) -> String {
+    pub(crate) fn shown(self, bytes: &[u8]) -> String {
         if self.hex {
             text::hex(bytes)
         } else {

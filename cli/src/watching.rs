@@ -119,7 +119,7 @@ async fn one_stream(
         // Ids begin with 1: 0 would let the server choose.
         let create = create(watcher, at + 1, options);
         // The queue has room for all of them.
-        drop(send.send(create).await);
+        send.send(create).await.ok();
     }
     let mut request = Request::new(ReceiverStream::new(receive));
     // A member that has lost its leader hears of no changes: it is to say so, not to stay silent.

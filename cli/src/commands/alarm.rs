@@ -94,7 +94,7 @@ impl Show for Alarms<'_> {
         json::Alarms::from(self.0)
     }
 
-    fn rows(&self, _: &Style) -> Option<Rows> {
+    fn rows(&self, _: Style) -> Option<Rows> {
         let row = |alarm: &pb::AlarmMember| {
             vec![
                 format!("{:x}", alarm.member_id),

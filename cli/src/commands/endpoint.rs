@@ -44,9 +44,9 @@ impl Endpoint {
             Self::Health { cluster } => {
                 let servers = servers(connection, cluster).await?;
                 let healths = join_all(servers.iter().map(health::check)).await;
-                let healthy = healths.iter().all(health::Health::is_healthy);
+                let all_well = healths.iter().all(health::Health::is_healthy);
                 out.show(&health::Healths(healths))?;
-                if healthy {
+                if all_well {
                     Ok(())
                 } else {
                     Err(Failure::unhealthy())

@@ -228,7 +228,7 @@ impl Show for Got<'_> {
         json::Range::from(self.response)
     }
 
-    fn rows(&self, style: &Style) -> Option<Rows> {
+    fn rows(&self, style: Style) -> Option<Rows> {
         if self.count_only {
             return None;
         }

@@ -131,7 +131,7 @@ async fn renew_once(connection: &Connection, out: &mut Out, id: i64) -> Result<(
         .call(Repeat::Safe, async |channel| {
             let (send, receive) = mpsc::channel(1);
             // The queue has room for it.
-            drop(send.send(pb::LeaseKeepAliveRequest { id }).await);
+            send.send(pb::LeaseKeepAliveRequest { id }).await.ok();
             let mut client = connection::lease(channel);
             let mut stream = client
                 .lease_keep_alive(ReceiverStream::new(receive))
@@ -318,7 +318,7 @@ impl Show for Leases<'_> {
         }
     }
 
-    fn rows(&self, _: &Style) -> Option<Rows> {
+    fn rows(&self, _: Style) -> Option<Rows> {
         let rows = self
             .0
             .leases

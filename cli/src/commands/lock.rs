@@ -29,7 +29,7 @@ pub(crate) struct Lock {
     /// The lock's name
     #[arg(value_parser = parse::raw())]
     name: Bytes,
-    /// What to run; ETCD_LOCK_KEY and ETCD_LOCK_REV tell it the lock's key and its fencing token
+    /// What to run; `ETCD_LOCK_KEY` and `ETCD_LOCK_REV` tell it the lock's key and its fencing token
     #[arg(
         trailing_var_arg = true,
         allow_hyphen_values = true,

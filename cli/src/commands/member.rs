@@ -94,7 +94,7 @@ impl Show for Members<'_> {
         json::Members::from(self.0)
     }
 
-    fn rows(&self, _: &Style) -> Option<Rows> {
+    fn rows(&self, _: Style) -> Option<Rows> {
         let row = |member: &pb::Member| {
             vec![
                 format!("{:x}", member.id),

@@ -118,7 +118,7 @@ impl Show for Done<'_> {
         for answer in self.answers() {
             page.line("");
             match answer {
-                Response::ResponseRange(range) => match got(range).rows(&page.style) {
+                Response::ResponseRange(range) => match got(range).rows(page.style) {
                     Some(rows) => page.text(&rows.plain(page.style.width)),
                     None => got(range).human(page),
                 },
@@ -154,7 +154,7 @@ impl Show for Done<'_> {
         let mut fields = Fields::headed(self.0.header.as_ref());
         fields.add("Succeeded", self.0.succeeded);
         for answer in self.answers() {
-            fields.append(match answer {
+            fields.append(&match answer {
                 Response::ResponseRange(range) => got(range).fields(),
                 Response::ResponsePut(put) => Written {
                     response: put,

@@ -37,8 +37,9 @@ pub(crate) struct Watch {
     /// Say now and then which revision was reached when nothing changes
     #[arg(long)]
     progress_notify: bool,
-    /// Run this for each change. Variables tell it which: GONFALON_WATCH_KEY, _VALUE, _PREV_VALUE,
-    /// _REVISION and _EVENT_TYPE, and etcdctl's ETCD_WATCH_*, in which texts stand between quotes
+    /// Run this for each change. Variables tell it which: `GONFALON_WATCH_KEY`, `..._VALUE`,
+    /// `..._PREV_VALUE`, `..._REVISION` and `..._EVENT_TYPE`; and etcdctl's `ETCD_WATCH_...`, with
+    /// texts between quotes
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<OsString>,
 }

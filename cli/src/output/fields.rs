@@ -31,7 +31,8 @@ impl Fields {
 
     /// Adds a number or a boolean.
     pub(crate) fn add(&mut self, name: &str, value: impl fmt::Display) {
-        self.lines.push_str(&format!("\"{name}\" : {value}\n"));
+        self.lines
+            .extend(["\"", name, "\" : ", &value.to_string(), "\n"]);
     }
 
     /// Adds text between quotes.
@@ -50,7 +51,7 @@ impl Fields {
     }
 
     /// Adds the fields of another answer.
-    pub(crate) fn append(&mut self, other: Self) {
+    pub(crate) fn append(&mut self, other: &Self) {
         self.lines.push_str(&other.lines);
     }
 

@@ -448,7 +448,8 @@ impl From<&pb::HashKvResponse> for HashKv {
 #[derive(Debug, Serialize)]
 pub(crate) struct Health {
     pub(crate) endpoint: String,
-    pub(crate) health: bool,
+    #[serde(rename = "health")]
+    pub(crate) is_healthy: bool,
     pub(crate) took: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(crate) error: String,

@@ -100,9 +100,9 @@ pub(crate) fn go_duration(duration: Duration) -> String {
     let nanos = duration.as_nanos();
     let (size, unit) = match nanos {
         0 => return "0s".to_owned(),
-        ..1_000 => (1, "ns"),
-        ..1_000_000 => (1_000, "µs"),
-        ..1_000_000_000 => (1_000_000, "ms"),
+        1..1_000 => (1, "ns"),
+        1_000..1_000_000 => (1_000, "µs"),
+        1_000_000..1_000_000_000 => (1_000_000, "ms"),
         _ => (1_000_000_000, "s"),
     };
     let digits = size.to_string().len() - 1;

@@ -138,12 +138,12 @@ async fn gone(connection: &Connection, key: &Bytes, from: i64) {
     };
     let union = Some(pb::watch_request::RequestUnion::CreateRequest(create));
     let (send, receive) = tokio::sync::mpsc::channel(1);
-    drop(
-        send.send(pb::WatchRequest {
-            request_union: union,
-        })
-        .await,
-    );
+    // The queue has room for it.
+    send.send(pb::WatchRequest {
+        request_union: union,
+    })
+    .await
+    .ok();
     let mut request = tonic::Request::new(tokio_stream::wrappers::ReceiverStream::new(receive));
     // A member without a leader would leave us waiting for good.
     request.metadata_mut().insert(

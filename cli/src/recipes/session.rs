@@ -86,13 +86,13 @@ impl Session {
             .await
             .map_err(late)?;
         let (_, channel) = connected.map_err(|failure| Status::unavailable(failure.what()))?;
-        let (send, receive) = mpsc::channel(1);
+        let (ask, asked) = mpsc::channel(1);
         // The stream opens with its first message, so that is in the queue before the call.
         let request = pb::LeaseKeepAliveRequest { id: self.lease };
         let mut sent = Instant::now();
-        drop(send.send(request).await);
+        ask.send(request).await.ok();
         let mut client = connection::lease(channel);
-        let opening = client.lease_keep_alive(ReceiverStream::new(receive));
+        let opening = client.lease_keep_alive(ReceiverStream::new(asked));
         let mut stream = tokio::time::timeout_at(limit, opening)
             .await
             .map_err(late)??
@@ -116,7 +116,7 @@ impl Session {
             }
             tokio::time::sleep(seconds(answer.ttl) / RENEWALS_IN_TTL).await;
             sent = Instant::now();
-            if send.send(request).await.is_err() {
+            if ask.send(request).await.is_err() {
                 return Err(Status::unavailable("the connection broke"));
             }
         }

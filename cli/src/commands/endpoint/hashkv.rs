@@ -57,7 +57,7 @@ impl Show for Hashes {
         self.0.iter().map(json).collect::<Vec<_>>()
     }
 
-    fn rows(&self, _: &Style) -> Option<Rows> {
+    fn rows(&self, _: Style) -> Option<Rows> {
         let row = |(endpoint, hash): &(String, pb::HashKvResponse)| {
             vec![
                 endpoint.clone(),

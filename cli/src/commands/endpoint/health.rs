@@ -116,14 +116,14 @@ impl Show for Healths {
     fn json(&self) -> impl Serialize {
         let json = |health: &Health| json::Health {
             endpoint: health.endpoint.clone(),
-            health: health.is_healthy(),
+            is_healthy: health.is_healthy(),
             took: text::go_duration(health.took),
             error: health.error.clone().unwrap_or_default(),
         };
         self.0.iter().map(json).collect::<Vec<_>>()
     }
 
-    fn rows(&self, _: &Style) -> Option<Rows> {
+    fn rows(&self, _: Style) -> Option<Rows> {
         let row = |health: &Health| {
             vec![
                 health.endpoint.clone(),

@@ -86,7 +86,7 @@ impl Show for Statuses {
         self.0.iter().map(json).collect::<Vec<_>>()
     }
 
-    fn rows(&self, _: &Style) -> Option<Rows> {
+    fn rows(&self, _: Style) -> Option<Rows> {
         let row = |(endpoint, status): &(String, pb::StatusResponse)| {
             vec![
                 endpoint.clone(),
