@@ -2,9 +2,12 @@
 //!
 //! A sorted list cut into leaves of at most `MAX` keys. Fences separate the leaves: every key of a
 //! leaf is at or above the leaf's fence and below the next one. A search halves the fences, then the
-//! leaf's digests (see [`leaf`]), and looks at a key itself only to be sure; with a million keys
-//! that is a third of the time of a `BTreeMap`, whose search reads a key at each step. The sizes of
-//! the leaves lie side by side, so that counting a range of any length takes microseconds.
+//! leaf's digests (see [`leaf`]), and looks at a key itself only to be sure. The sizes of the leaves
+//! lie side by side, so that the count of any range is a short sum.
+//!
+//! Why not a `BTreeMap`: it cannot count without walking (1 M keys: 1.8 ms against 2 µs), finds a key
+//! twice to replace its version, and reads a key at each step of a search (adding a key at random to
+//! 1 M: 4.3 µs against 1.5).
 //!
 //! Invariants
 //! - keys ascend strictly, within a leaf and from leaf to leaf;
@@ -15,11 +18,11 @@ mod leaf;
 
 use super::version::Version;
 use crate::{KeyRange, RangeEnd};
-use leaf::Leaf;
+use leaf::{Leaf, Slot};
 
-/// At most so many keys in a leaf. Measured: 64 to 256 differ little; larger leaves make for cheaper
-/// searches, smaller ones for cheaper insertions.
-const LEAF_KEYS_MAX: usize = 128;
+/// At most so many keys in a leaf. Measured with 1 M keys: searches take the same with 32 to 256,
+/// adding a key at random takes half as long with 256 as with 32.
+const LEAF_KEYS_MAX: usize = 256;
 
 /// An ordered map from keys to their newest versions.
 #[derive(Debug)]
@@ -27,12 +30,7 @@ pub(crate) struct Keys<const MAX: usize = LEAF_KEYS_MAX> {
     len: usize,
     fences: Vec<Box<[u8]>>,
     sizes: Vec<usize>,
-    // Boxed: the list of leaves is shifted when one is added.
-    #[expect(
-        clippy::vec_box,
-        reason = "a leaf is moved in memory whenever one before it is added"
-    )]
-    leaves: Vec<Box<Leaf>>,
+    leaves: Vec<Leaf>,
 }
 
 /// Where a key is, or belongs. Valid until the next change.
@@ -65,32 +63,41 @@ impl<const MAX: usize> Keys<MAX> {
     /// Adds a version of a new key, in the place where [`Keys::find`] did not find it.
     pub(crate) fn insert(&mut self, place: Place, version: Version) {
         self.len += 1;
-        let Some(leaf) = self.leaves.get_mut(place.leaf) else {
+        let Some(leaf) = self.leaves.get(place.leaf) else {
             assert!(
                 self.leaves.is_empty(),
                 "only an empty map has no leaf for a key"
             );
-            self.insert_leaf(0, Box::default(), Leaf::new(vec![version], 0));
+            self.insert_leaf(0, Box::default(), Leaf::with_capacity(MAX));
+            self.insert_into(place, version);
             return;
         };
         if leaf.len() < MAX {
-            leaf.insert(place.slot, version);
-            self.sizes[place.leaf] += 1;
+            self.insert_into(place, version);
         } else if place == self.end() {
             // Keys that come in order leave full leaves behind them.
             let fence = version.key().into();
-            self.insert_leaf(place.leaf + 1, fence, Leaf::new(vec![version], 0));
+            self.insert_leaf(place.leaf + 1, fence, Leaf::with_capacity(MAX));
             self.refence(place.leaf);
+            self.insert_into(
+                Place {
+                    leaf: place.leaf + 1,
+                    slot: 0,
+                },
+                version,
+            );
         } else {
             self.split(place.leaf);
             let half = self.sizes[place.leaf];
             // At the seam the key is above the left half and below the fence between the halves.
-            let (index, slot) = match place.slot.checked_sub(half) {
-                None | Some(0) => (place.leaf, place.slot),
-                Some(slot) => (place.leaf + 1, slot),
+            let place = match place.slot.checked_sub(half) {
+                None | Some(0) => place,
+                Some(slot) => Place {
+                    leaf: place.leaf + 1,
+                    slot,
+                },
             };
-            self.leaves[index].insert(slot, version);
-            self.sizes[index] += 1;
+            self.insert_into(place, version);
         }
     }
 
@@ -135,7 +142,7 @@ impl<const MAX: usize> Keys<MAX> {
 
     /// The version at a place that [`Keys::find`] has found.
     pub(crate) fn at(&self, place: Place) -> &Version {
-        &self.leaves[place.leaf].versions()[place.slot]
+        self.leaves[place.leaf].slots()[place.slot].version()
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -160,7 +167,7 @@ impl<const MAX: usize> Keys<MAX> {
                 } else {
                     leaf.len()
                 };
-                leaf.versions()[from..to].iter()
+                leaf.slots()[from..to].iter().map(Slot::version)
             })
     }
 
@@ -171,7 +178,7 @@ impl<const MAX: usize> Keys<MAX> {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Version> {
-        self.leaves.iter().flat_map(|leaf| leaf.versions())
+        self.leaves.iter().flat_map(Leaf::slots).map(Slot::version)
     }
 
     /// Asserts the invariants.
@@ -247,12 +254,18 @@ impl<const MAX: usize> Keys<MAX> {
         self.sizes[leaf] <= MAX / 4
     }
 
+    /// Inserts into a leaf that has room.
+    fn insert_into(&mut self, place: Place, version: Version) {
+        self.leaves[place.leaf].insert(place.slot, version);
+        self.sizes[place.leaf] += 1;
+    }
+
     /// Cuts a leaf in two halves.
     fn split(&mut self, index: usize) {
-        let right = self.leaves[index].split_off(MAX / 2);
+        let right = self.leaves[index].split_off(MAX / 2, MAX);
         self.sizes[index] = self.leaves[index].len();
-        let fence = right[0].key().into();
-        self.insert_leaf(index + 1, fence, Leaf::new(right, 0));
+        let fence = right.slots()[0].version().key().into();
+        self.insert_leaf(index + 1, fence, right);
         self.refence(index);
         self.refence(index + 1);
     }
@@ -262,7 +275,7 @@ impl<const MAX: usize> Keys<MAX> {
         let right = self.leaves.remove(index + 1);
         self.fences.remove(index + 1);
         self.sizes.remove(index + 1);
-        self.leaves[index].append(*right);
+        self.leaves[index].append(right);
         self.sizes[index] = self.leaves[index].len();
         self.refence(index);
     }
@@ -270,7 +283,7 @@ impl<const MAX: usize> Keys<MAX> {
     fn insert_leaf(&mut self, index: usize, fence: Box<[u8]>, leaf: Leaf) {
         self.sizes.insert(index, leaf.len());
         self.fences.insert(index, fence);
-        self.leaves.insert(index, Box::new(leaf));
+        self.leaves.insert(index, leaf);
     }
 
     fn remove_leaf(&mut self, index: usize) {

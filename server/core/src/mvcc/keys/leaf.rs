@@ -1,8 +1,8 @@
 //! A run of neighbouring keys.
 //!
 //! Beside each version lies its *digest*: the eight bytes that follow the prefix which all keys of
-//! the leaf share, as a number. Digests ascend with the keys, so a search compares numbers that lie
-//! side by side; only where digests are equal are keys compared.
+//! the leaf share, as a number. Digests ascend with the keys, so a search compares numbers within one
+//! block of memory; only where digests are equal does it follow the references to keys.
 
 use super::shared_prefix;
 use crate::mvcc::version::Version;
@@ -12,83 +12,95 @@ use crate::mvcc::version::Version;
 pub(super) struct Leaf {
     /// All keys between the leaf's fences begin with the same so many bytes.
     shared: usize,
-    digests: Vec<u64>,
-    versions: Vec<Version>,
+    slots: Vec<Slot>,
+}
+
+#[derive(Debug)]
+pub(super) struct Slot {
+    digest: u64,
+    version: Version,
+}
+
+impl Slot {
+    pub(super) fn version(&self) -> &Version {
+        &self.version
+    }
 }
 
 impl Leaf {
-    /// A leaf of versions in key order.
-    pub(super) fn new(versions: Vec<Version>, shared: usize) -> Self {
-        let mut leaf = Self {
-            shared,
-            digests: Vec::new(),
-            versions,
-        };
-        leaf.digest_all();
-        leaf
+    /// A leaf with room for `capacity` versions.
+    pub(super) fn with_capacity(capacity: usize) -> Self {
+        Self {
+            shared: 0,
+            slots: Vec::with_capacity(capacity),
+        }
     }
 
     /// Takes note of what the fences have in common.
     pub(super) fn set_shared(&mut self, shared: usize) {
         if self.shared != shared {
             self.shared = shared;
-            self.digest_all();
+            for slot in &mut self.slots {
+                slot.digest = digest(slot.version.key(), shared);
+            }
         }
     }
 
     pub(super) fn insert(&mut self, slot: usize, version: Version) {
-        self.digests
-            .insert(slot, digest(version.key(), self.shared));
-        self.versions.insert(slot, version);
+        let digest = digest(version.key(), self.shared);
+        self.slots.insert(slot, Slot { digest, version });
     }
 
     pub(super) fn replace(&mut self, slot: usize, version: Version) -> Version {
-        let old = std::mem::replace(&mut self.versions[slot], version);
-        debug_assert_eq!(
-            old.key(),
-            self.versions[slot].key(),
-            "a version replaces its like"
-        );
+        let old = std::mem::replace(&mut self.slots[slot].version, version);
+        debug_assert_eq!(old.key(), self.slots[slot].version.key(), "of the same key");
         old
     }
 
     pub(super) fn remove(&mut self, slot: usize) -> Version {
-        self.digests.remove(slot);
-        self.versions.remove(slot)
+        self.slots.remove(slot).version
     }
 
-    /// Takes away everything from `slot` on.
-    pub(super) fn split_off(&mut self, slot: usize) -> Vec<Version> {
-        self.digests.truncate(slot);
-        self.versions.split_off(slot)
+    /// Moves everything from `slot` on to a leaf behind this one. Both fences must be noted next.
+    pub(super) fn split_off(&mut self, slot: usize, capacity: usize) -> Self {
+        let mut right = Self {
+            shared: self.shared,
+            slots: Vec::with_capacity(capacity),
+        };
+        right.slots.extend(self.slots.drain(slot..));
+        right
     }
 
-    /// Adds the versions of the leaf behind this one. The fences must be noted next.
-    pub(super) fn append(&mut self, mut right: Self) {
-        self.versions.append(&mut right.versions);
-        self.digest_all();
+    /// Takes in the leaf behind this one. The fences must be noted next.
+    pub(super) fn append(&mut self, right: Self) {
+        let shared = self.shared;
+        self.slots
+            .extend(right.slots.into_iter().map(|Slot { version, .. }| Slot {
+                digest: digest(version.key(), shared),
+                version,
+            }));
     }
 
     /// The slot of `key`, or where it belongs. The key lies between the leaf's fences.
     pub(super) fn find(&self, key: &[u8]) -> Result<usize, usize> {
         let digest = digest(key, self.shared);
-        let first = self.digests.partition_point(|other| *other < digest);
-        let equal = self.digests[first..]
+        let first = self.slots.partition_point(|slot| slot.digest < digest);
+        let equal = self.slots[first..]
             .iter()
-            .take_while(|other| **other == digest)
+            .take_while(|slot| slot.digest == digest)
             .count();
-        self.versions[first..first + equal]
-            .binary_search_by(|version| version.key().cmp(key))
+        self.slots[first..first + equal]
+            .binary_search_by(|slot| slot.version.key().cmp(key))
             .map(|slot| first + slot)
             .map_err(|slot| first + slot)
     }
 
     pub(super) fn len(&self) -> usize {
-        self.versions.len()
+        self.slots.len()
     }
 
-    pub(super) fn versions(&self) -> &[Version] {
-        &self.versions
+    pub(super) fn slots(&self) -> &[Slot] {
+        &self.slots
     }
 
     /// Asserts the invariants, given the leaf's fences.
@@ -98,33 +110,16 @@ impl Leaf {
             self.shared, shared,
             "the shared prefix is that of the fences"
         );
-        assert_eq!(
-            self.digests.len(),
-            self.versions.len(),
-            "a digest for each version"
-        );
-        for (version, found) in self.versions.iter().zip(&self.digests) {
-            let key = version.key();
-            assert_eq!(digest(key, shared), *found, "the digest of {key:?}");
+        for slot in &self.slots {
+            let key = slot.version.key();
+            assert_eq!(slot.digest, digest(key, shared), "the digest of {key:?}");
             assert!(
                 fence <= key && next.is_none_or(|next| key < next),
                 "{key:?} is in its leaf"
             );
         }
-        assert!(
-            self.versions.is_sorted_by(|a, b| a.key() < b.key()),
-            "keys ascend strictly"
-        );
-    }
-
-    fn digest_all(&mut self) {
-        let shared = self.shared;
-        self.digests.clear();
-        self.digests.extend(
-            self.versions
-                .iter()
-                .map(|version| digest(version.key(), shared)),
-        );
+        let ascend = |a: &Slot, b: &Slot| a.version.key() < b.version.key();
+        assert!(self.slots.is_sorted_by(ascend), "keys ascend strictly");
     }
 }
 
