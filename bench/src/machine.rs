@@ -123,12 +123,12 @@ mod tests {
 
     #[test]
     fn a_path_is_on_its_nearest_mount() {
-        let mounts = "/dev/a / ext4 rw 0 0\ntmpfs /tmp tmpfs rw 0 0\n/dev/b /tmp/x xfs rw 0 0\n";
+        let mounts = "/dev/a / ext4 rw 0 0\ntmpfs /mnt tmpfs rw 0 0\n/dev/b /mnt/x xfs rw 0 0\n";
         for (path, want) in [
             ("/home", "ext4"),
-            ("/tmp/y", "tmpfs"),
-            ("/tmp/x/y", "xfs"),
-            ("/tmpfoo", "ext4"),
+            ("/mnt/y", "tmpfs"),
+            ("/mnt/x/y", "xfs"),
+            ("/mntfoo", "ext4"),
         ] {
             assert_eq!(filesystem(mounts, Path::new(path)), want, "{path}");
         }

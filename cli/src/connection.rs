@@ -259,7 +259,7 @@ mod tests {
             (":2379", "write host:port"),
             ("a:b", "write host:port"),
             ("https://a:1", "https is not supported yet"),
-            ("unix:///tmp/s", "unix is not supported"),
+            ("unix:///run/s", "unix is not supported"),
         ] {
             let err = address(text).unwrap_err();
             assert!(err.what().contains(want), "{text}: {err:?}");

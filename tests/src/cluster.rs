@@ -19,7 +19,7 @@ use crate::process::{Process, Signal, log_tail};
 
 /// How long a cluster may take from its processes' start to its first answer. A first election
 /// takes about two seconds; the rest is for a machine that is busy building.
-const READY_WITHIN: Duration = Duration::from_secs(60);
+const READY_WITHIN: Duration = Duration::from_mins(1);
 /// How long a member may take to stop after SIGTERM.
 const STOPPED_WITHIN: Duration = Duration::from_secs(30);
 /// Between two questions.
@@ -348,7 +348,13 @@ impl Cluster {
         let mut text = String::new();
         for member in &self.members {
             let log = log_tail(&member.log, LOG_LINES);
-            text += &format!("--- {} {}\n{log}\n", member.name, member.log.display());
+            text += "--- ";
+            text += &member.name;
+            text += " ";
+            text += &member.log.display().to_string();
+            text += "\n";
+            text += &log;
+            text += "\n";
         }
         text
     }

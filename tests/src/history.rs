@@ -124,6 +124,7 @@ pub struct Version {
 /// One watch on one connection: what was asked and all that came.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[expect(clippy::exhaustive_structs, reason = "checkers and tests build it")]
+#[expect(clippy::struct_excessive_bools, reason = "the options of the request")]
 pub struct Watch {
     /// The member that was asked.
     pub member: usize,

@@ -86,7 +86,7 @@ where
             if method != METHOD {
                 return Ok(super::grpc::unknown_method(Self::NAME, method).into_http());
             }
-            let mut grpc = tonic::server::Grpc::new(WatchCodec::default());
+            let mut grpc = tonic::server::Grpc::new(WatchCodec);
             Ok(grpc.streaming(service, request).await)
         }
         .boxed()
@@ -223,9 +223,10 @@ impl Watching {
             return self.refuse(Refusal::Compacted.text());
         }
         let filters: Vec<FilterType> = request.filters().collect();
-        let key = match request.key.is_empty() {
-            true => Bytes::from_static(b"\0"),
-            false => request.key,
+        let key = if request.key.is_empty() {
+            Bytes::from_static(b"\0")
+        } else {
+            request.key
         };
         let spec = Spec {
             id: (request.watch_id != 0).then(|| WatchId::new(request.watch_id)),

@@ -170,7 +170,7 @@ mod tests {
             ("http://:2379", "write a URL"),
             ("http://::1:2379", "brackets"),
             ("https://localhost:2379", "https is not supported yet"),
-            ("unix:///tmp/s", "unix sockets"),
+            ("unix:///run/s", "unix sockets"),
             ("ftp://localhost:1", "write a URL"),
         ];
         for (text, want) in cases {

@@ -47,7 +47,6 @@ impl Model {
     pub fn effect(&self, request: &Request, revision: i64) -> Vec<Change> {
         let before = revision - 1;
         match request {
-            Request::Read { .. } => Vec::new(),
             Request::Put { key, value } => vec![self.put(key, value, revision)],
             Request::Delete { key } => match self.at(key, before) {
                 None => Vec::new(),
@@ -62,7 +61,7 @@ impl Model {
                 .iter()
                 .map(|(key, value)| self.put(key, value, revision))
                 .collect(),
-            Request::Swap { .. } => Vec::new(),
+            Request::Read { .. } | Request::Swap { .. } => Vec::new(),
         }
     }
 

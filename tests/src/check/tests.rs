@@ -79,6 +79,7 @@ fn created(revision: i64) -> Received {
 
 /// Two keys in five revisions (one write never answered, one delete, one swap), a reader, and a
 /// watcher of everything.
+#[expect(clippy::too_many_lines, reason = "one history, told in one place")]
 fn sound() -> History {
     let a1 = version("1", 2, 2, 1);
     let b1 = version("u", 3, 3, 1);
@@ -186,7 +187,7 @@ fn a_sound_history_is_explained() {
 #[test]
 fn a_lost_write_is_found() {
     broken("given to two writes", |h| {
-        h.operations[3].outcome = done(2, vec![None])
+        h.operations[3].outcome = done(2, vec![None]);
     });
     broken("was written by nobody", |h| {
         h.operations.remove(3);
@@ -200,7 +201,7 @@ fn a_lost_write_is_found() {
 #[test]
 fn a_write_that_was_refused_or_never_asked_for_is_found() {
     broken("was written by nobody", |h| {
-        h.operations[1].outcome = Outcome::Refused("no".into())
+        h.operations[1].outcome = Outcome::Refused("no".into());
     });
     broken("no write made", |h| {
         events(h, 1)[0].put = Some(version("zzz", 2, 2, 1));
@@ -226,11 +227,11 @@ fn a_stale_read_is_found() {
 #[test]
 fn a_write_before_one_that_was_answered_earlier_is_found() {
     broken("had been answered before this call of 2 began", |h| {
-        h.operations[0].called = 100
+        h.operations[0].called = 100;
     });
     // The same of one without an answer, whose event was seen too early.
     broken("had been answered before this call of 3 began", |h| {
-        h.operations[1].called = 100
+        h.operations[1].called = 100;
     });
 }
 
@@ -240,7 +241,7 @@ fn wrong_answers_are_found() {
         h.operations[4].outcome = done(4, vec![None, None]);
     });
     broken("at revision 3 these were", |h| {
-        h.operations[3].outcome = done(4, vec![None])
+        h.operations[3].outcome = done(4, vec![None]);
     });
     broken("judged wrongly", |h| {
         h.operations[8].request = Request::Swap {
@@ -249,7 +250,7 @@ fn wrong_answers_are_found() {
         };
     });
     broken("there is no revision 9", |h| {
-        h.operations[4].outcome = done(9, vec![None, None])
+        h.operations[4].outcome = done(9, vec![None, None]);
     });
     broken("changes nothing", |h| {
         h.operations[7].request = Request::Swap {
@@ -305,17 +306,17 @@ fn events_that_were_not_asked_for_are_found() {
     broken("did not ask for", |h| h.watches[0].prefix = "a".into());
     broken("did not ask for", |h| h.watches[0].no_delete = true);
     broken("got (2, \"a\") where (3, \"b\") is next", |h| {
-        h.watches[0].start = 3
+        h.watches[0].start = 3;
     });
 }
 
 #[test]
 fn progress_that_overtakes_an_event_is_found() {
     broken("after progress 5", |h| {
-        h.watches[0].received.insert(4, answer(5, vec![]))
+        h.watches[0].received.insert(4, answer(5, vec![]));
     });
     broken("got progress 3 after it knew 6", |h| {
-        h.watches[0].received[6].revision = 3
+        h.watches[0].received[6].revision = 3;
     });
 }
 
@@ -328,7 +329,7 @@ fn wrong_previous_versions_are_found() {
 #[test]
 fn events_before_the_watch_was_created_are_found() {
     broken("before it was created", |h| {
-        h.watches[0].received.swap(0, 1)
+        h.watches[0].received.swap(0, 1);
     });
     broken("created twice", |h| h.watches[0].received.push(created(6)));
 }

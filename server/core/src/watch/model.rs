@@ -213,7 +213,7 @@ impl World {
                     over,
                 });
             }
-            Step::Close(stream) => self.close(stream),
+            Step::Close(stream) => self.close(*stream),
             Step::Create {
                 stream,
                 id,
@@ -229,25 +229,25 @@ impl World {
                     start,
                     filter: *filter,
                 };
-                self.with_task(stream, |world, task| task.create(world, &spec));
+                self.with_task(*stream, |world, task| task.create(world, &spec));
             }
             Step::Cancel { stream, id } => {
-                self.with_task(stream, |world, task| task.cancel(world, WatchId::new(*id)));
+                self.with_task(*stream, |world, task| task.cancel(world, WatchId::new(*id)));
             }
-            Step::Drain(stream) => self.with_task(stream, |world, task| task.drain(world)),
+            Step::Drain(stream) => self.with_task(*stream, |world, task| task.drain(world)),
             Step::Read { stream, limit } => {
-                self.with_task(stream, |world, task| task.read(world, *limit));
+                self.with_task(*stream, |world, task| task.read(world, *limit));
             }
             Step::Progress { stream, id } => {
                 let id = id.map(WatchId::new);
-                self.with_task(stream, |world, task| task.ask_for_progress(world, id));
+                self.with_task(*stream, |world, task| task.ask_for_progress(world, id));
             }
         }
         self.hub.check();
     }
 
     /// Runs `act` on one of the streams, if there is one.
-    fn with_task(&mut self, stream: &usize, act: impl FnOnce(&mut Self, &mut Task)) {
+    fn with_task(&mut self, stream: usize, act: impl FnOnce(&mut Self, &mut Task)) {
         if self.tasks.is_empty() {
             return;
         }
@@ -256,7 +256,7 @@ impl World {
         self.tasks.push(task);
     }
 
-    fn close(&mut self, stream: &usize) {
+    fn close(&mut self, stream: usize) {
         if self.tasks.is_empty() {
             return;
         }

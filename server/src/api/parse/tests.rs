@@ -1,3 +1,5 @@
+//! What the parser accepts, and the text of each refusal.
+
 use super::*;
 
 const LIMITS: Limits = Limits {

@@ -36,6 +36,10 @@ impl Frame {
 
 /// How a watcher wants to be told.
 #[derive(Debug, Clone, Copy)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "one for each thing a client may ask for"
+)]
 pub(super) struct Details {
     pub(super) with_prev: bool,
     pub(super) may_fragment: bool,

@@ -1,3 +1,5 @@
+//! The leaves against a plain map.
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
