@@ -71,10 +71,10 @@ fn an_empty_range_cannot_be_watched() {
 #[test]
 fn a_full_queue_makes_the_watcher_unsynced_and_history_fills_the_gap() {
     let mut world = world(2);
-    world.with_task(&0, |world, task| task.create(world, &all(None)));
+    world.with_task(0, |world, task| task.create(world, &all(None)));
     world.step(&puts(5));
     assert_eq!(world.hub.counts().unsynced, 1);
-    world.with_task(&0, |world, task| {
+    world.with_task(0, |world, task| {
         assert!(task.inbox.0.borrow().is_behind, "the stream was not told");
         task.read(world, 100);
         assert_eq!(task.open[&WatchId::new(0)].received.len(), 5);
@@ -87,8 +87,8 @@ fn a_full_queue_makes_the_watcher_unsynced_and_history_fills_the_gap() {
 fn what_is_published_during_a_read_of_history_is_read_next() {
     let mut world = world(9);
     world.step(&puts(3));
-    world.with_task(&0, |world, task| task.create(world, &all(Some(2))));
-    world.with_task(&0, |world, task| {
+    world.with_task(0, |world, task| task.create(world, &all(Some(2))));
+    world.with_task(0, |world, task| {
         let unsynced = world.hub.take_unsynced(&task.id);
         assert_eq!(unsynced, [(WatchId::new(0), Revision::new(2))]);
         task.backlog.extend(unsynced);
@@ -113,9 +113,9 @@ fn progress_is_announced_only_if_every_watcher_has_everything() {
         world.hub.progress(&task.id, id.map(WatchId::new))
     };
     assert!(!ask(&mut world, None), "no watcher, no progress");
-    world.with_task(&0, |world, task| task.create(world, &all(None)));
+    world.with_task(0, |world, task| task.create(world, &all(None)));
     assert!(ask(&mut world, None));
-    world.with_task(&0, |world, task| task.create(world, &all(Some(3))));
+    world.with_task(0, |world, task| task.create(world, &all(Some(3))));
     assert!(!ask(&mut world, None), "watcher 1 starts in the future");
     assert!(ask(&mut world, Some(0)));
     assert!(!ask(&mut world, Some(1)));
@@ -132,8 +132,8 @@ fn progress_is_announced_only_if_every_watcher_has_everything() {
 fn after_a_snapshot_the_events_in_between_are_read_or_found_compacted() {
     for (compacted, want) in [(0, None), (3, Some(Revision::new(3)))] {
         let mut world = world(9);
-        world.with_task(&0, |world, task| task.create(world, &all(None)));
-        world.with_task(&0, |world, task| task.create(world, &all(Some(9))));
+        world.with_task(0, |world, task| task.create(world, &all(None)));
+        world.with_task(0, |world, task| task.create(world, &all(Some(9))));
         world.step(&Step::Install(vec![vec![(0, true)]; 3]));
         assert_eq!(
             world.hub.counts().unsynced,
@@ -141,7 +141,7 @@ fn after_a_snapshot_the_events_in_between_are_read_or_found_compacted() {
             "watcher 1 starts later and stays synced"
         );
         world.oldest = Revision::new(compacted);
-        world.with_task(&0, |world, task| {
+        world.with_task(0, |world, task| {
             task.read(world, 100);
             let client = task
                 .open
