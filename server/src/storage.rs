@@ -18,7 +18,7 @@ pub mod state;
 pub use fail_stop::FailStop;
 pub use fsync_durations::{FsyncDurations, FsyncSnapshot};
 pub use log::LogStore;
-pub use state::{Loaded, StateDb};
+pub use state::{KvHash, Loaded, StateDb};
 
 /// Why something on disk could not be read, written or trusted.
 #[derive(Debug, Clone, thiserror::Error)]

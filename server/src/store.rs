@@ -15,7 +15,7 @@ use gonfalon_core::{
 use crate::limits::HISTORY_BYTES_MAX;
 use crate::node::SnapshotDir;
 use crate::raft::{LogId, StoredMembership};
-use crate::storage::{FailStop, Loaded, StateDb, StorageError, bundle};
+use crate::storage::{FailStop, KvHash, Loaded, StateDb, StorageError, bundle};
 use crate::watch::{Replay, Replayed, Watchers};
 
 /// The local copy of the replicated state.
@@ -48,17 +48,6 @@ pub struct Applied {
     pub replies: Vec<Vec<Reply>>,
     /// Leases granted (seconds) and gone (none), in order.
     pub leases: Vec<(LeaseId, Option<i64>)>,
-}
-
-/// The answer of [`Store::hash_kv`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct KvHash {
-    /// CRC-32C.
-    pub hash: u32,
-    /// The history starts here (exclusive, but for what is still visible at it).
-    pub compacted: Revision,
-    /// The history ends here.
-    pub revision: Revision,
 }
 
 impl Store {
@@ -230,38 +219,14 @@ impl Store {
         &self,
         revision: Option<Revision>,
     ) -> Result<Result<KvHash, Error>, StorageError> {
-        let (db, compacted, present) = {
-            let local = self.local();
-            let (compacted, present) = (local.state.compacted(), local.state.revision());
-            (local.db.clone(), compacted, present)
-        };
-        let revision = revision.unwrap_or(present);
-        if revision > present {
-            return Ok(Err(Error::FutureRevision { current: present }));
-        }
-        if revision < compacted {
-            return Ok(Err(Error::Compacted { oldest: compacted }));
-        }
-        let hash = blocking(move || db.hash_kv(compacted, revision)).await?;
-        Ok(Ok(KvHash {
-            hash,
-            compacted,
-            revision,
-        }))
+        let db = self.db();
+        blocking(move || db.hash_kv(revision)).await
     }
 
     /// CRC-32C of everything that is replicated.
     pub async fn hash(&self) -> Result<u32, StorageError> {
-        let (db, compacted, present) = {
-            let local = self.local();
-            let (compacted, present) = (local.state.compacted(), local.state.revision());
-            (local.db.clone(), compacted, present)
-        };
-        blocking(move || {
-            let hashes = [db.hash_kv(compacted, present)?, db.hash_rest()?];
-            Ok(crc32c::crc32c(hashes.map(u32::to_le_bytes).as_flattened()))
-        })
-        .await
+        let db = self.db();
+        blocking(move || db.hash()).await
     }
 
     /// Bytes on disk.

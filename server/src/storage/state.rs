@@ -16,6 +16,8 @@ mod history;
 mod load;
 mod options;
 mod records;
+#[cfg(test)]
+mod tests;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,6 +31,7 @@ use self::compact::Compactor;
 use super::{FailStop, StorageError};
 use crate::raft::{LogId, StoredMembership, log_id_to_pb, stored_membership_to_pb};
 
+pub use self::hash::KvHash;
 pub use self::load::Loaded;
 
 /// Newest format this version reads and the one it writes.

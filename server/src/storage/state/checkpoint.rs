@@ -38,6 +38,7 @@ impl StateDb {
     ) -> Result<(Self, Loaded), StorageError> {
         let dir = adopt(root, from)?;
         let opened = Self::open_dir(&dir, fail_stop)?;
+        self.compactor.stop();
         self.files.db.cancel_all_background_work(true);
         remove(root, &self.files.dir)?;
         Ok(opened)

@@ -28,7 +28,8 @@ const PAUSE: Duration = Duration::from_millis(10);
 pub(super) struct Compactor {
     orders: Arc<Orders>,
     swept: watch::Receiver<Revision>,
-    thread: Option<JoinHandle<()>>,
+    /// None once it was stopped.
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 #[derive(Debug)]
@@ -67,7 +68,7 @@ impl Compactor {
         Self {
             orders,
             swept: receiver,
-            thread: Some(thread),
+            thread: Mutex::new(Some(thread)),
         }
     }
 
@@ -90,19 +91,21 @@ impl Compactor {
             }),
         }
     }
+
+    /// Ends the thread after its present batch; a later start goes on from there. Blocks.
+    pub(super) fn stop(&self) {
+        self.orders.order.lock().expect(UNPOISONED).is_stopped = true;
+        self.orders.changed.notify_one();
+        let thread = self.thread.lock().expect(UNPOISONED).take();
+        if thread.is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the sweeper panicked");
+        }
+    }
 }
 
 impl Drop for Compactor {
     fn drop(&mut self) {
-        if let Ok(mut order) = self.orders.order.lock() {
-            order.is_stopped = true;
-        }
-        self.orders.changed.notify_one();
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the sweeper panicked");
-        }
+        self.stop();
     }
 }
 
@@ -142,7 +145,11 @@ impl Orders {
 }
 
 /// Sweeps about [`BATCH_CHANGES`] changes from `swept` on, at most up to `target`; returns how far.
-fn sweep_batch(files: &Files, swept: Revision, target: Revision) -> Result<Revision, StorageError> {
+pub(super) fn sweep_batch(
+    files: &Files,
+    swept: Revision,
+    target: Revision,
+) -> Result<Revision, StorageError> {
     let (kv, rev) = (files.family(options::KV), files.family(options::REV));
     let failed = |error: rocksdb::Error| files.error("sweeping compacted history", error);
     let mut batch = WriteBatch::default();
@@ -163,7 +170,9 @@ fn sweep_batch(files: &Files, swept: Revision, target: Revision) -> Result<Revis
             break;
         }
         let change = read_change(&record).ok_or_else(|| files.corrupt("a change"))?;
-        if let Some(previous) = change.previous {
+        // What was superseded within the compacted revision stays, so that each change that is left
+        // in `rev` still finds its version.
+        if let Some(previous) = change.previous.filter(|previous| previous.0 < target) {
             batch.delete_cf(kv, version_key(change.key, previous));
         }
         // A deletion at the compacted revision itself is kept, for a watcher that starts there.
@@ -172,11 +181,7 @@ fn sweep_batch(files: &Files, swept: Revision, target: Revision) -> Result<Revis
         }
         last = Some(at);
     }
-    batch.delete_range_cf(
-        rev,
-        change_key((Revision::default(), 0)),
-        change_key((reached, 0)),
-    );
+    batch.delete_range_cf(rev, change_key((swept, 0)), change_key((reached, 0)));
     batch.put_cf(files.family(options::META), meta::SWEPT, number(reached));
     files.write(batch)?;
     Ok(reached)

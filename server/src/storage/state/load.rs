@@ -23,7 +23,7 @@ pub struct Loaded {
 }
 
 /// Reads ahead this much while all keys are scanned.
-const READAHEAD_BYTES: usize = 2 << 20;
+pub(super) const READAHEAD_BYTES: usize = 2 << 20;
 
 /// The present, and the revision up to which history was swept.
 pub(super) fn load(files: &Files) -> Result<(Loaded, Revision), StorageError> {
@@ -82,7 +82,16 @@ fn get(files: &Files, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
 }
 
 fn revision(files: &Files, key: &[u8]) -> Result<Option<Revision>, StorageError> {
-    let Some(bytes) = get(files, key)? else {
+    parse_revision(files, key, get(files, key)?)
+}
+
+/// Reads what was stored under `key` as a revision.
+pub(super) fn parse_revision(
+    files: &Files,
+    key: &[u8],
+    bytes: Option<Vec<u8>>,
+) -> Result<Option<Revision>, StorageError> {
+    let Some(bytes) = bytes else {
         return Ok(None);
     };
     let bytes: [u8; 8] = bytes

@@ -1,0 +1,134 @@
+//! What only the inside can see: which records a sweep leaves, and a sweep that stops half-way.
+
+use bytes::Bytes;
+use gonfalon_core::command::{Command, DeleteRange, Put};
+use gonfalon_core::{Changes, KeyRange, LeaseId, Revision, State};
+use gonfalon_proto::peer as pb;
+use rocksdb::IteratorMode;
+use tempfile::TempDir;
+
+use super::compact::sweep_batch;
+use super::{StateDb, options};
+use crate::raft::log_id_from_pb;
+use crate::storage::FailStop;
+
+fn open(dir: &TempDir) -> (StateDb, State) {
+    let (db, loaded) = StateDb::open(dir.path(), FailStop::new()).unwrap();
+    (db, loaded.state)
+}
+
+fn run(db: &StateDb, state: &mut State, commands: impl IntoIterator<Item = Command>) {
+    let mut changes = Changes::default();
+    for command in commands {
+        let reply = state.apply(&command, db, &mut changes).unwrap();
+        assert!(reply.result.is_ok(), "{command:?}: {reply:?}");
+    }
+    let applied = log_id_from_pb(pb::LogId { term: 1, index: 1 });
+    db.commit(state, &changes, applied, None).unwrap();
+}
+
+fn put(key: &'static str) -> Command {
+    Command::Put(Put {
+        key: Bytes::from_static(key.as_bytes()),
+        value: Bytes::from_static(b"value"),
+        lease: LeaseId::NONE,
+        prev_kv: false,
+        ignore_value: false,
+        ignore_lease: false,
+    })
+}
+
+fn delete(key: &'static str) -> Command {
+    let range = KeyRange::single(Bytes::from_static(key.as_bytes()));
+    Command::DeleteRange(DeleteRange {
+        range,
+        prev_kv: false,
+    })
+}
+
+fn compact(revision: i64) -> Command {
+    let revision = Revision::new(revision);
+    Command::Compact { revision }
+}
+
+fn records(db: &StateDb, family: &'static str) -> usize {
+    let family = db.files.family(family);
+    db.files.db.iterator_cf(family, IteratorMode::Start).count()
+}
+
+#[tokio::test]
+async fn a_sweep_leaves_what_can_be_read_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let (db, mut state) = open(&dir);
+    // Revisions 2 to 9.
+    let history = [
+        put("a"),
+        put("b"),
+        put("a"),
+        delete("a"),
+        put("c"),
+        delete("c"),
+        put("b"),
+        put("d"),
+    ];
+    run(&db, &mut state, history);
+    for (revision, versions, changes) in [
+        // a: put 2, put 4, delete 5; b: put 3, put 8; c: put 6, delete 7; d: put 9.
+        (4, 7, 6),
+        // The deletion at 5 itself stays.
+        (5, 6, 5),
+        (7, 4, 3),
+        (9, 2, 1),
+    ] {
+        run(&db, &mut state, [compact(revision)]);
+        db.wait_compacted(Revision::new(revision)).await.unwrap();
+        assert_eq!(
+            records(&db, options::KV),
+            versions,
+            "versions after {revision}"
+        );
+        assert_eq!(
+            records(&db, options::REV),
+            changes,
+            "changes after {revision}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_sweep_that_was_interrupted_goes_on_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let (db, mut state) = open(&dir);
+    run(&db, &mut state, (0..5000).map(|_| put("key")));
+    let target = state.revision();
+    db.compactor.stop();
+    run(&db, &mut state, [compact(target.get())]);
+    let unswept = db.hash_kv(None).unwrap().unwrap();
+    let reached = sweep_batch(&db.files, Revision::default(), target).unwrap();
+    assert!(reached < target, "5000 changes are more than one batch");
+    assert_eq!(records(&db, options::KV), 5000 - 1000 + 1);
+    assert_eq!(db.hash_kv(None).unwrap().unwrap(), unswept, "half swept");
+    drop(db);
+
+    let (db, state) = open(&dir);
+    assert_eq!(state.compacted(), target);
+    db.wait_compacted(target).await.unwrap();
+    assert_eq!(records(&db, options::KV), 1);
+    assert_eq!(records(&db, options::REV), 1);
+    assert_eq!(db.hash_kv(None).unwrap().unwrap(), unswept, "swept");
+}
+
+#[test]
+fn every_property_of_the_sizes_is_one_that_rocksdb_knows() {
+    let dir = tempfile::tempdir().unwrap();
+    let (db, _) = open(&dir);
+    for property in [
+        "rocksdb.live-sst-files-size",
+        "rocksdb.cur-size-all-mem-tables",
+        "rocksdb.estimate-live-data-size",
+    ] {
+        let family = db.files.family(options::KV);
+        let value = db.files.db.property_int_value_cf(family, property).unwrap();
+        assert!(value.is_some(), "{property}");
+    }
+}
