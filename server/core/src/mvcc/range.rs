@@ -204,10 +204,11 @@ impl Store {
         at: Revision,
         history: &dyn History,
     ) -> Result<Option<Found<'a>>, HistoryError> {
-        if let Walked::Live(version) = key
-            && version.mod_revision() <= at
-        {
-            return Ok(Some(Found::Newest(version)));
+        if key.last_change().0 <= at {
+            return Ok(match key {
+                Walked::Live(version) => Some(Found::Newest(version)),
+                Walked::Deleted(..) => None,
+            });
         }
         match self.recent.past(key.last_change(), at) {
             Past::Version(kv) => Ok(Some(Found::Past(kv))),
@@ -221,7 +222,7 @@ impl Store {
     }
 }
 
-/// A key that may have existed at the revision of a walk.
+/// A key that may have existed at the revision of a walk, and its last change.
 #[derive(Debug, Clone, Copy)]
 enum Walked<'a> {
     Live(&'a Version),
@@ -244,8 +245,8 @@ impl<'a> Walked<'a> {
     }
 }
 
-/// The keys of a range that may have existed at a revision, in key order: those that exist now and
-/// those that were deleted since.
+/// The keys of a range that may have existed at a revision, in key order: those that exist now,
+/// those that were deleted since, and perhaps some that were deleted before.
 struct Walk<Live: Iterator, Deleted: Iterator> {
     live: Peekable<Live>,
     deleted: Peekable<Deleted>,
@@ -260,9 +261,12 @@ impl<'a> Walk<std::iter::Empty<&'a Version>, std::iter::Empty<(&'a [u8], ChangeI
         impl Iterator<Item = &'a Version> + use<'a>,
         impl Iterator<Item = (&'a [u8], ChangeId)> + use<'a>,
     > {
+        // Nothing is deleted after the present.
+        let is_past = at < store.revision;
+        let deleted = is_past.then(|| store.tombstones.deleted_after(range, at));
         Walk {
             live: store.keys.range(range).peekable(),
-            deleted: store.tombstones.deleted_after(range, at).peekable(),
+            deleted: deleted.into_iter().flatten().peekable(),
         }
     }
 }

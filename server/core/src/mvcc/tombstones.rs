@@ -15,6 +15,9 @@ use crate::{KeyRange, Revision};
 /// At most so many compacted tombstones are dropped at once, so that nobody waits for the sweep.
 const SWEEP_MAX: usize = 1024;
 
+/// So many tombstones are sorted by key for a read of the past; if there are more, all are walked.
+const FEW_MAX: usize = 256;
+
 /// The deleted keys.
 #[derive(Debug, Default)]
 pub(crate) struct Tombstones {
@@ -56,19 +59,30 @@ impl Tombstones {
         self.by_key.contains_key(key)
     }
 
-    /// The keys of `range` that were deleted after revision `at`, in key order, and by which change.
+    /// Keys of `range` that may have been deleted after revision `at`, in key order, each with the
+    /// change that deleted it: all that were, and if these are many, others too.
     pub(crate) fn deleted_after<'a>(
         &'a self,
         range: &KeyRange,
         at: Revision,
     ) -> impl Iterator<Item = (&'a [u8], ChangeId)> + use<'a> {
-        let bounds = bounds(range);
-        bounds
-            .map(|bounds| self.by_key.range::<[u8], _>(bounds))
+        // A range may hold a million keys that were deleted long ago: they are not walked for a
+        // read at a revision that is not.
+        let after = self.by_change.range((at, u32::MAX)..).take(FEW_MAX + 1);
+        let mut few: Vec<(&[u8], ChangeId)> =
+            after.map(|(change, key)| (key.as_ref(), *change)).collect();
+        let mut many = None;
+        if few.len() > FEW_MAX {
+            few.clear();
+            many = bounds(range).map(|bounds| self.by_key.range::<[u8], _>(bounds));
+        }
+        few.retain(|(key, _)| range.contains(key));
+        few.sort_unstable();
+        let many = many
             .into_iter()
             .flatten()
-            .filter(move |(_, change)| change.0 > at)
-            .map(|(key, change)| (key.as_ref(), *change))
+            .map(|(key, change)| (key.as_ref(), *change));
+        few.into_iter().chain(many)
     }
 
     /// Asserts the invariants; `revision` is the store's.

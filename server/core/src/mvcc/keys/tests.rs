@@ -1,3 +1,5 @@
+//! The ordered map against the one of the standard library.
+
 //! The leaves against a plain map.
 
 use std::collections::BTreeMap;
