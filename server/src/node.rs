@@ -21,7 +21,7 @@ mod snapshot;
 mod start;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use gonfalon_core::command::Command;
@@ -61,6 +61,8 @@ struct Inner {
     reads: ReadIndex,
     leases: Arc<LeaseClock>,
     peers: SharedPeers,
+    /// When a leader's message was last accepted here, or this member was elected.
+    heard: Mutex<Option<Instant>>,
     /// Index of the last entry applied here.
     applied: tokio::sync::watch::Receiver<u64>,
     /// Whether the cluster knows this member's name and client URLs.
@@ -121,7 +123,7 @@ pub struct Status {
     pub cluster_id: u64,
     /// This member.
     pub member_id: MemberId,
-    /// The leader, if one is known.
+    /// The leader, if one is known and has been heard from within an election timeout.
     pub leader: Option<MemberId>,
     /// Raft's term.
     pub term: u64,
@@ -290,6 +292,30 @@ impl Node {
         })
     }
 
+    /// Notes that a message of the leader was accepted, or that this member was elected.
+    fn heard_from_leader(&self) {
+        *self
+            .inner
+            .heard
+            .lock()
+            .expect("nobody panics while holding it") = Some(Instant::now());
+    }
+
+    /// The leader, if it is there. Raft itself knows whom it last voted for, and keeps that while
+    /// nobody can be elected: a leader without followers goes on believing that it leads, and
+    /// followers of a leader that died go on believing in it.
+    fn leader_heard_of(&self) -> Option<u64> {
+        let leader = self.leader()?;
+        let heard = *self
+            .inner
+            .heard
+            .lock()
+            .expect("nobody panics while holding it");
+        let heard = heard.is_some_and(|at| at.elapsed() < self.inner.election_timeout);
+        let is_there = heard || (leader == self.id() && self.leads_surely());
+        is_there.then_some(leader)
+    }
+
     /// Hands leadership to `target`; returns when it is the leader.
     pub async fn move_leader(&self, target: MemberId) -> Result<(), NodeError> {
         let target = target.get();
@@ -326,10 +352,11 @@ impl Node {
     /// What this member knows of itself and the cluster.
     pub fn status(&self) -> Status {
         let identity = &self.inner.identity;
+        let leader = self.leader_heard_of().map(MemberId::new);
         self.metrics(|metrics| Status {
             cluster_id: identity.cluster_id,
             member_id: identity.member_id,
-            leader: metrics.current_leader.map(MemberId::new),
+            leader,
             term: metrics.current_term,
             committed_index: metrics.local_committed.map_or(0, |id| id.index),
             applied_index: *self.inner.applied.borrow(),

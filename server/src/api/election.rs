@@ -34,6 +34,8 @@ impl Election for Api {
         }
         self.wait_turn(&Place::queue(&name), &place).await?;
         waiting.keep();
+        // etcd does not look, and tells a candidate without a key that it leads.
+        self.still_holding(&place)?.ok_or(Failure::NotLeader)?;
 
         let leader = pb::LeaderKey {
             name,

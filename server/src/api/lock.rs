@@ -1,8 +1,8 @@
 //! The Lock service: whoever is first in the queue holds the lock.
 
 use bytes::Bytes;
-use gonfalon_core::command::{DeleteRange, Range};
-use gonfalon_core::{Command, KeyRange, Revision};
+use gonfalon_core::command::DeleteRange;
+use gonfalon_core::{Command, KeyRange};
 use gonfalon_proto::v3lockpb as pb;
 use pb::lock_server::Lock;
 use tonic::{Request, Response, Status};
@@ -28,9 +28,10 @@ impl Lock for Api {
         self.wait_turn(&queue, &place).await?;
         waiting.keep();
 
-        let revision = self.revision_while_held(&place, revision)?;
+        let now = self.still_holding(&place)?.ok_or(Failure::SessionExpired)?;
+        assert!(now >= revision, "the store does not go back");
         Ok(Response::new(pb::LockResponse {
-            header: Some(self.header(revision)),
+            header: Some(self.header(now)),
             key: place.key,
         }))
     }
@@ -54,23 +55,5 @@ impl Lock for Api {
         Ok(Response::new(pb::UnlockResponse {
             header: Some(self.header(revision)),
         }))
-    }
-}
-
-impl Api {
-    /// The store's revision, if the lease has not ended while its owner was waiting.
-    fn revision_while_held(&self, place: &Place, entered: Revision) -> Result<Revision, Failure> {
-        let key = Range::of(KeyRange::single(place.key.clone()));
-        let (revision, found) = self.read(|state, history| state.range(&key, history))?;
-        let is_held = found
-            .kvs
-            .iter()
-            .any(|kv| kv.create_revision == place.created);
-        assert!(revision >= entered, "the store does not go back");
-        if is_held {
-            Ok(revision)
-        } else {
-            Err(Failure::SessionExpired)
-        }
     }
 }

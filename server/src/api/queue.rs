@@ -183,6 +183,17 @@ impl Api {
         }
     }
 
+    /// The store's revision if the place is still held: its lease may end while its owner waits.
+    pub(super) fn still_holding(&self, place: &Place) -> Result<Option<Revision>, Failure> {
+        let key = Range::of(KeyRange::single(place.key.clone()));
+        let (revision, found) = self.read(|state, history| state.range(&key, history))?;
+        let is_held = found
+            .kvs
+            .iter()
+            .any(|kv| kv.create_revision == place.created);
+        Ok(is_held.then_some(revision))
+    }
+
     /// Leaves the queue; the revision afterwards. Nothing happens if the place is not held.
     pub(super) async fn leave(&self, place: Place) -> Result<Revision, Failure> {
         let delete = DeleteRange {

@@ -163,8 +163,14 @@ impl Peer for PeerService {
             Some((request, messages))
         });
         let results = self.node.raft().stream_append(requests.boxed());
-        let responses = results.map(|result| match result {
-            Ok(result) => Ok(append_response(&result)),
+        let node = self.node.clone();
+        let responses = results.map(move |result| match result {
+            Ok(result) => {
+                if !matches!(result, Err(StreamAppendError::HigherVote(_))) {
+                    node.heard_from_leader();
+                }
+                Ok(append_response(&result))
+            }
             Err(fatal) => Err(stopped(fatal)),
         });
         Ok(Response::new(Box::pin(responses)))

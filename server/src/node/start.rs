@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use gonfalon_core::command::Command;
@@ -157,6 +157,7 @@ impl Node {
                 reads: ReadIndex::new(),
                 leases,
                 peers,
+                heard: Mutex::default(),
                 applied,
                 published,
                 stop: tasks.stop_token(),
@@ -235,6 +236,8 @@ impl Node {
         let (node, token) = (self.clone(), stop.clone());
         tasks.spawn("leadership", async move {
             tokio::select! {
+                // First: when the node is closed, Raft ends too, and that is no failure.
+                biased;
                 () = token.cancelled() => Ok(()),
                 ended = node.follow_leadership() => Err(ended),
             }
@@ -307,6 +310,10 @@ impl Node {
                 membership = Some(now_membership);
             }
             if term != led_term {
+                if term.is_some() {
+                    // It was elected by a quorum just now.
+                    self.heard_from_leader();
+                }
                 led_term = match term {
                     Some(term) if self.begin_leading(term).await => Some(term),
                     Some(_) => None,
