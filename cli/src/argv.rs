@@ -53,14 +53,12 @@ fn switch<'a>(arg: &'a str, switches: &BTreeSet<String>) -> Option<(&'a str, boo
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
-    use crate::args::Cli;
+    use crate::args;
 
     fn rewritten(line: &str) -> String {
         let argv = line.split(' ').map(OsString::from).collect();
-        let argv = without_go_booleans(&Cli::command(), argv);
+        let argv = without_go_booleans(&args::command(), argv);
         argv.into_iter()
             .map(|arg| arg.into_string().unwrap())
             .collect::<Vec<_>>()

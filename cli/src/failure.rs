@@ -43,6 +43,15 @@ impl Failure {
         }
     }
 
+    /// Something that has an exit code of its own.
+    pub(crate) fn exits(exit: u8, what: impl Display) -> Self {
+        Self {
+            exit,
+            what: Some(what.to_string()),
+            next: None,
+        }
+    }
+
     /// Nobody answered.
     pub(crate) fn unreachable(what: impl Display) -> Self {
         Self {

@@ -16,7 +16,7 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, FromArgMatches as _};
+use clap::FromArgMatches as _;
 
 use crate::args::Cli;
 
@@ -32,6 +32,7 @@ fn main() -> ExitCode {
     let (name, options) = match argv.get(1..) {
         Some(rest) if is_etcd => (serve::Name::Etcd, rest),
         Some([first, rest @ ..]) if first == "serve" => (serve::Name::Gonfalon, rest),
+        Some([help, serve]) if help == "help" && serve == "serve" => return serve::help(),
         _ => return client(argv),
     };
     match options
@@ -46,7 +47,7 @@ fn main() -> ExitCode {
 
 /// Runs a command that talks to a server.
 fn client(argv: Vec<OsString>) -> ExitCode {
-    let command = Cli::command();
+    let command = args::command();
     let argv = argv::without_go_booleans(&command, argv);
     let parsed = command
         .try_get_matches_from(argv)

@@ -7,10 +7,14 @@ mod notify;
 use std::process::ExitCode;
 
 use gonfalon_server::config::{self, Config, Invocation, Options};
+use gonfalon_server::node::Node;
 use gonfalon_server::{Server, version};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::failure::{Failure, note};
+
+/// The exit code of a program that was not given the time to stop in order.
+const INTERRUPTED: i32 = 130;
 
 /// How the program was called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,15 +32,22 @@ pub(crate) fn run(name: Name, args: &[String]) -> ExitCode {
         .collect();
     let config = match Options::read(args, &vars) {
         Ok(Invocation::Run(options)) => options.resolve(),
-        Ok(Invocation::Help) => return print(&help(name)),
+        Ok(Invocation::Help) => return print(&help_text(name)),
         Ok(Invocation::Version) => return print(&versions(name)),
         Err(error) => Err(error),
     };
     match config {
         Ok(config) => serve(config),
-        Err(error) => Failure::usage(error)
-            .next("`gonfalon serve --help` lists every option.")
-            .report(),
+        // As etcd says it: tools that start one look for the words.
+        Err(error) if name == Name::Etcd => {
+            note(&error);
+            ExitCode::from(error.exit_code())
+        }
+        Err(error) => {
+            let exit = error.exit_code();
+            let hint = "`gonfalon serve --help` lists every option.";
+            Failure::exits(exit, error).next(hint).report()
+        }
     }
 }
 
@@ -48,20 +59,33 @@ fn print(text: &str) -> ExitCode {
     }
 }
 
-fn help(name: Name) -> String {
+/// Prints the help, as `serve --help` does.
+pub(crate) fn help() -> ExitCode {
+    print(&help_text(Name::Gonfalon))
+}
+
+fn help_text(name: Name) -> String {
     let usage = match name {
         Name::Gonfalon => "Usage: gonfalon serve [OPTIONS]",
         Name::Etcd => "Usage: etcd [OPTIONS]",
     };
-    format!("One member of a cluster.\n\n{usage}\n\n{}", config::help())
+    format!(
+        "Run one member of a cluster until Ctrl-C or SIGTERM.\n\n{usage}\n\n{}",
+        config::help()
+    )
 }
 
 /// Tools that start an etcd read the first line; the rest says what this really is.
 fn versions(name: Name) -> String {
     let own = format!("Gonfalon Version: {}\n", version::GONFALON);
+    let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
     match name {
         Name::Gonfalon => format!("{own}API: etcd {}\n", version::ETCD),
-        Name::Etcd => format!("etcd Version: {}\n{own}", version::ETCD),
+        Name::Etcd => format!(
+            "etcd Version: {}\nGit SHA: none, this is Gonfalon\nGo Version: none, written in \
+             Rust\nGo OS/Arch: {os}/{arch}\n{own}",
+            version::ETCD
+        ),
     }
 }
 
@@ -82,10 +106,7 @@ fn serve(config: Config) -> ExitCode {
     runtime.shutdown_background();
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!(%error, "stopped");
-            failed(&error)
-        }
+        Err(error) => failed(&error),
     }
 }
 
@@ -93,43 +114,97 @@ async fn serve_until_signal(config: Config) -> Result<(), Box<dyn std::error::Er
     for note in &config.notes {
         tracing::warn!("{note}");
     }
-    // From here on a signal ends the process in order, even while it is being opened.
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let quorum_needed = config.initial.cluster.len();
-    let server = Server::open(config).await?;
+    let mut signals = Signals::listen()?;
+    let members = config.initial.cluster.len();
+    let server = tokio::select! {
+        biased;
+        opened = Server::open(config) => opened?,
+        // Nothing was promised yet.
+        () = signals.next() => return Ok(()),
+    };
     for address in server.client_addresses() {
         tracing::info!(%address, "listening for clients");
     }
-    let node = server.node().clone();
-    let announce = tokio::spawn(async move {
-        node.published().await;
-        let status = node.status();
-        tracing::info!(
-            member = %status.member_id,
-            cluster = format_args!("{:x}", status.cluster_id),
-            members = quorum_needed,
-            version = version::GONFALON,
-            "ready to serve client requests"
-        );
-        notify::ready();
-    });
+    let announce = tokio::spawn(announce(server.node().clone(), members));
     let stop = async {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
+        signals.next().await;
         tracing::info!("stopping; a second signal stops at once");
+        notify::stopping();
         tokio::spawn(async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
+            signals.next().await;
             note("stopped at once, as asked");
-            std::process::exit(1);
+            std::process::exit(INTERRUPTED);
         });
     };
     let result = server.run_until(stop).await;
     announce.abort();
-    result.map_err(Into::into)
+    result.map_err(|error| {
+        tracing::error!(%error, "stopped");
+        error.into()
+    })
+}
+
+/// Says so when this member can serve: in etcd's words, which tools wait for, and to systemd.
+async fn announce(node: Node, members: usize) {
+    node.published().await;
+    let status = node.status();
+    tracing::info!(
+        member = %status.member_id,
+        cluster = format_args!("{:x}", status.cluster_id),
+        members,
+        version = version::GONFALON,
+        "ready to serve client requests"
+    );
+    notify::ready();
+}
+
+/// The signals that ask a server to stop.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// From here on they do not end the process by themselves.
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Waits for the next of them.
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tools_read_etcds_version_from_the_first_line() {
+        let text = versions(Name::Etcd);
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines[0], format!("etcd Version: {}", version::ETCD));
+        for (line, word) in lines.iter().zip([
+            "etcd Version: ",
+            "Git SHA: ",
+            "Go Version: ",
+            "Go OS/Arch: ",
+        ]) {
+            assert!(line.starts_with(word), "{line}");
+        }
+        assert!(lines.contains(&format!("Gonfalon Version: {}", version::GONFALON).as_str()));
+    }
+
+    #[test]
+    fn the_help_names_the_program_as_it_was_called() {
+        assert!(help_text(Name::Etcd).contains("Usage: etcd ["));
+        assert!(help_text(Name::Gonfalon).contains("Usage: gonfalon serve ["));
+    }
 }

@@ -48,10 +48,6 @@ struct Given {
 }
 
 /// What one member runs with.
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "one for each switch that a user has"
-)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// The member's name, for people and for finding itself in `initial.cluster`.
@@ -74,12 +70,8 @@ pub struct Config {
     pub heartbeat_interval: Duration,
     /// How long a follower waits for the leader before it stands for election.
     pub election_timeout: Duration,
-    /// Whether a member that has just started shortens its wait for the first election.
-    pub initial_election_tick_advance: bool,
     /// Whether a candidate asks if it could win before it raises the term.
     pub pre_vote: bool,
-    /// Whether changes of membership that would lose the quorum are refused.
-    pub strict_reconfig_check: bool,
     /// Entries applied between two Raft snapshots.
     pub snapshot_count: u64,
     /// Entries kept in the log behind a snapshot, for followers that are a little behind.
@@ -98,18 +90,10 @@ pub struct Config {
     pub grpc_keepalive_timeout: Duration,
     /// Which history is compacted without being asked.
     pub auto_compaction: AutoCompaction,
-    /// Revisions that a compaction sweeps before it pauses.
-    pub compaction_batch_limit: usize,
-    /// The pause between two such batches.
-    pub compaction_sleep_interval: Duration,
     /// How often a quiet watcher that asked for it hears of the current revision.
     pub watch_progress_notify_interval: Duration,
     /// Sets `SO_REUSEPORT` on listening sockets.
     pub socket_reuse_port: bool,
-    /// Sets `SO_REUSEADDR` on listening sockets.
-    pub socket_reuse_address: bool,
-    /// Whether a write is on disk before it is acknowledged. `false` loses data; for tests only.
-    pub fsync: bool,
     /// What is logged, how, and where to.
     pub log: Log,
     /// What the user should read in the log: options without effect, unusual values.
@@ -202,6 +186,11 @@ pub enum LogOutput {
     Stdout,
     /// Appended to this file.
     File(PathBuf),
+}
+
+/// All options, in the order of the help.
+pub fn options() -> impl Iterator<Item = &'static Opt> {
+    table::all()
 }
 
 impl Options {

@@ -13,6 +13,10 @@ pub const BATCH_BYTES_MAX: usize = 256 * 1024;
 /// the encoding.
 pub const COMMAND_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// Most that `--max-request-bytes` may be set to. Larger values belong elsewhere: one of them holds
+/// up everything behind it in the log.
+pub const REQUEST_BYTES_MAX: usize = 60 * 1024 * 1024;
+
 /// Log entries of one member that are handed to Raft and not applied yet. Two keep the disk busy
 /// while the next one fills; more would only make smaller entries.
 pub const IN_FLIGHT_MAX: usize = 2;
@@ -54,6 +58,7 @@ pub const APPEND_PIPELINE_MAX: usize = 64;
 pub const LEASE_EXPIRIES_PER_SECOND: usize = 1000;
 
 const _: () = assert!(BATCH_BYTES_MAX < COMMAND_BYTES_MAX);
+const _: () = assert!(REQUEST_BYTES_MAX < COMMAND_BYTES_MAX);
 const _: () = assert!(APPLY_BYTES_MAX > BATCH_BYTES_MAX);
 const _: () = assert!(PEER_MESSAGE_BYTES_MAX > COMMAND_BYTES_MAX + BATCH_BYTES_MAX);
 

@@ -1,9 +1,8 @@
 //! `completion`.
 
-use clap::CommandFactory as _;
 use clap_complete::{Shell as Generator, generate};
 
-use crate::args::Cli;
+use crate::args;
 use crate::failure::Failure;
 use crate::output::Out;
 
@@ -33,7 +32,7 @@ impl Completion {
             Shell::Fish => Generator::Fish,
         };
         let mut script = Vec::new();
-        generate(shell, &mut Cli::command(), "gonfalon", &mut script);
+        generate(shell, &mut args::command(), "gonfalon", &mut script);
         out.write(&script)
     }
 }

@@ -1,25 +1,35 @@
-//! Tells systemd that the service is ready: one datagram to the socket it names.
+//! Tells systemd how the service is: one datagram to the socket it names.
 
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
-/// Says so, if systemd asked to be told.
+/// Clients can be served.
 pub(crate) fn ready() {
+    tell("READY=1");
+}
+
+/// The service was asked to stop.
+pub(crate) fn stopping() {
+    tell("STOPPING=1");
+}
+
+/// Says so, if systemd asked to be told.
+fn tell(state: &str) {
     let Ok(path) = std::env::var("NOTIFY_SOCKET") else {
         return;
     };
-    if let Err(error) = send(&path) {
-        tracing::warn!(%error, path, "cannot tell systemd that this service is ready");
+    if let Err(error) = send(&path, state) {
+        tracing::warn!(%error, path, state, "cannot tell systemd");
     }
 }
 
-fn send(path: &str) -> std::io::Result<()> {
+fn send(path: &str, state: &str) -> std::io::Result<()> {
     // A leading @ stands for a name outside the file system.
     let address = match path.strip_prefix('@') {
         Some(name) => SocketAddr::from_abstract_name(name)?,
         None => SocketAddr::from_pathname(path)?,
     };
-    UnixDatagram::unbound()?.send_to_addr(b"READY=1", &address)?;
+    UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &address)?;
     Ok(())
 }
 
@@ -32,7 +42,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
-        send(path.to_str().unwrap()).unwrap();
+        send(path.to_str().unwrap(), "READY=1").unwrap();
         let mut buffer = [0; 16];
         let length = socket.recv(&mut buffer).unwrap();
         assert_eq!(&buffer[..length], b"READY=1");

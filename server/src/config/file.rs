@@ -233,7 +233,13 @@ socket-options:
         assert_eq!(config.watch_progress_notify_interval.as_secs(), 5);
         assert_eq!(config.log.outputs.len(), 2);
         assert!(config.socket_reuse_port);
-        assert_eq!(config.notes, Vec::<String>::new());
+        assert_eq!(
+            config.notes,
+            [
+                "key \"strict-reconfig-check\" of the config file changes nothing: members cannot be \
+              added or removed yet"
+            ]
+        );
     }
 
     #[test]

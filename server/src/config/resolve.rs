@@ -41,9 +41,7 @@ impl Options {
             listen_peer,
             heartbeat_interval,
             election_timeout,
-            initial_election_tick_advance: self.switch(&table::INITIAL_ELECTION_TICK_ADVANCE)?,
             pre_vote: self.switch(&table::PRE_VOTE)?,
-            strict_reconfig_check: self.switch(&table::STRICT_RECONFIG_CHECK)?,
             snapshot_count: self.count(&table::SNAPSHOT_COUNT)?,
             snapshot_catchup_entries: self.count(&table::SNAPSHOT_CATCHUP_ENTRIES)?,
             quota_bytes: self.quota()?,
@@ -53,13 +51,9 @@ impl Options {
             grpc_keepalive_interval: self.duration(&table::GRPC_KEEPALIVE_INTERVAL)?,
             grpc_keepalive_timeout: self.duration(&table::GRPC_KEEPALIVE_TIMEOUT)?,
             auto_compaction: self.auto_compaction()?,
-            compaction_batch_limit: self.count(&table::COMPACTION_BATCH_LIMIT)?,
-            compaction_sleep_interval: self.duration(&table::COMPACTION_SLEEP_INTERVAL)?,
             watch_progress_notify_interval: self
                 .duration(&table::WATCH_PROGRESS_NOTIFY_INTERVAL)?,
             socket_reuse_port: self.switch(&table::SOCKET_REUSE_PORT)?,
-            socket_reuse_address: self.switch(&table::SOCKET_REUSE_ADDRESS)?,
-            fsync: !self.switch(&table::UNSAFE_NO_FSYNC)?,
             log: self.log()?,
             notes: Vec::new(),
             name,
@@ -409,9 +403,6 @@ fn unusual(config: &Config) -> Vec<String> {
                 opt.flag
             ));
         }
-    }
-    if !config.fsync {
-        notes.push("--unsafe-no-fsync: acknowledged writes can be lost".to_owned());
     }
     notes
 }

@@ -50,7 +50,7 @@ fn with_nothing_given_all_is_as_with_etcd() {
         config.watch_progress_notify_interval,
         Duration::from_mins(10)
     );
-    assert!(config.pre_vote && config.strict_reconfig_check && config.fsync);
+    assert!(config.pre_vote);
     assert_eq!(config.log.outputs, [LogOutput::Stderr]);
     assert_eq!(config.notes, Vec::<String>::new());
 }
@@ -293,18 +293,13 @@ fn a_config_file_counts_alone() {
 #[test]
 fn unusual_values_are_noted() {
     let config = read(
-        "--quota-backend-bytes 9GiB --max-request-bytes 11MiB --unsafe-no-fsync \
+        "--quota-backend-bytes 9GiB --max-request-bytes 11MiB \
          --advertise-client-urls http://0.0.0.0:2379",
         &[],
     )
     .unwrap();
     let notes = config.notes.join("\n");
-    for word in [
-        "8 GiB",
-        "10 MiB",
-        "can be lost",
-        "no other machine can reach",
-    ] {
+    for word in ["8 GiB", "10 MiB", "no other machine can reach"] {
         assert!(notes.contains(word), "no note about {word}: {notes}");
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::foreign;
+use crate::limits::REQUEST_BYTES_MAX;
 
 /// One option: everything that is known about it.
 #[derive(Debug)]
@@ -96,22 +97,19 @@ pub enum Group {
     Compaction,
     /// The log and the metrics.
     Observing,
-    /// Options that can lose data.
-    Unsafe,
     /// etcd's options that change nothing, or that are refused.
     Foreign,
 }
 
 impl Group {
     /// In the order in which they are listed.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 7] = [
         Self::Member,
         Self::Cluster,
         Self::Raft,
         Self::Limits,
         Self::Compaction,
         Self::Observing,
-        Self::Unsafe,
         Self::Foreign,
     ];
 
@@ -131,7 +129,6 @@ impl Group {
             Self::Limits => ("Limits", "How much a client may ask for, and connections."),
             Self::Compaction => ("Compaction", "How long history is kept."),
             Self::Observing => ("Observing", "The log and the metrics."),
-            Self::Unsafe => ("Unsafe", "These can lose data. For tests."),
             Self::Foreign => (
                 "For etcd's command lines",
                 "Options of etcd that change nothing here, or that are \
@@ -162,7 +159,8 @@ macro_rules! options {
 
 const MS: Duration = Duration::from_millis(1);
 const KIB: i64 = 1 << 10;
-const GIB: i64 = 1 << 30;
+#[expect(clippy::cast_possible_wrap, reason = "some MiB")]
+const REQUEST_MAX: i64 = REQUEST_BYTES_MAX as i64;
 /// etcd's bound on `--election-timeout`: beyond it a dead leader goes unnoticed for most of a minute.
 const ELECTION_TIMEOUT_MAX: Duration = Duration::from_secs(50);
 
@@ -179,8 +177,6 @@ options! {
         "Where the other members reach this one.";
     SOCKET_REUSE_PORT = "socket-reuse-port", Kind::Bool, "false", Member,
         "Lets another process listen at the same port (SO_REUSEPORT).";
-    SOCKET_REUSE_ADDRESS = "socket-reuse-address", Kind::Bool, "false", Member,
-        "Lets a port be used that an ended process left waiting (SO_REUSEADDR).";
     CONFIG_FILE = "config-file", Kind::Path, "", Member,
         "Reads all options from this YAML or JSON file, and none from flags or the environment.";
 
@@ -194,8 +190,6 @@ options! {
         "new: the members start together. existing: this one joins a cluster that runs.";
     INITIAL_CLUSTER_TOKEN = "initial-cluster-token", Kind::Text, "etcd-cluster", Cluster,
         "Keeps clusters apart that were started with the same URLs.";
-    STRICT_RECONFIG_CHECK = "strict-reconfig-check", Kind::Bool, "true", Cluster,
-        "Refuses changes of membership that would lose the quorum.";
 
     HEARTBEAT_INTERVAL = "heartbeat-interval",
         Kind::Millis { min: MS, max: ELECTION_TIMEOUT_MAX }, "100", Raft,
@@ -204,8 +198,6 @@ options! {
         Kind::Millis { min: MS, max: ELECTION_TIMEOUT_MAX }, "1000", Raft,
         "How long the leader may be silent before another is elected, in milliseconds. At least 5 \
          times --heartbeat-interval.";
-    INITIAL_ELECTION_TICK_ADVANCE = "initial-election-tick-advance", Kind::Bool, "true", Raft,
-        "Shortens the wait for the first election after a start.";
     PRE_VOTE = "pre-vote", Kind::Bool, "true", Raft,
         "A candidate asks whether it could win before it disturbs the leader.";
     SNAPSHOT_COUNT = "snapshot-count", Kind::Number { min: 1, max: i64::MAX }, "10000", Raft,
@@ -218,7 +210,7 @@ options! {
         "Size of the data at which writes are refused. 0: 2 GiB; negative: no limit.";
     MAX_TXN_OPS = "max-txn-ops", Kind::Number { min: 1, max: 1 << 20 }, "128", Limits,
         "Most operations in a transaction.";
-    MAX_REQUEST_BYTES = "max-request-bytes", Kind::Bytes { min: KIB, max: GIB }, "1572864", Limits,
+    MAX_REQUEST_BYTES = "max-request-bytes", Kind::Bytes { min: KIB, max: REQUEST_MAX }, "1572864", Limits,
         "Largest request, in bytes.";
     MAX_CONCURRENT_STREAMS = "max-concurrent-streams",
         Kind::Number { min: 1, max: 4_294_967_295 }, "4294967295", Limits,
@@ -236,12 +228,6 @@ options! {
         "periodic: history is dropped by age. revision: by number of revisions.";
     AUTO_COMPACTION_RETENTION = "auto-compaction-retention", Kind::Text, "0", Compaction,
         "How much history is kept: hours or a duration (periodic), revisions (revision). 0: all.";
-    COMPACTION_BATCH_LIMIT = "compaction-batch-limit" ["experimental-compaction-batch-limit"],
-        Kind::Number { min: 1, max: 1 << 30 }, "1000", Compaction,
-        "Revisions that a compaction sweeps before it pauses.";
-    COMPACTION_SLEEP_INTERVAL = "compaction-sleep-interval" ["experimental-compaction-sleep-interval"],
-        Kind::Duration { min: Duration::ZERO }, "10ms", Compaction,
-        "The pause between two such batches.";
 
     LOG_LEVEL = "log-level",
         Kind::Choice(&["debug", "info", "warn", "error", "dpanic", "panic", "fatal"]), "info", Observing,
@@ -252,9 +238,6 @@ options! {
         "Where lines go: stderr (which default means), stdout, or a file's path; several with commas.";
     LISTEN_METRICS_URLS = "listen-metrics-urls", Kind::Urls, "", Observing,
         "Serves /metrics, /health, /livez and /readyz at these URLs too.";
-
-    UNSAFE_NO_FSYNC = "unsafe-no-fsync", Kind::Bool, "false", Unsafe,
-        "Acknowledges writes that are not on disk yet.";
 }
 
 impl Opt {
