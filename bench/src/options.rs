@@ -77,8 +77,9 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 3)]
     pub(crate) retries: usize,
 
-    /// Servers use ports from here on
-    #[arg(long, default_value_t = 34_000, value_name = "PORT")]
+    /// Servers use the 500 ports from here on; outgoing connections must not take them, so stay
+    /// below the range of those (from 32768 unless the machine says otherwise)
+    #[arg(long, default_value_t = 23_000, value_name = "PORT")]
     pub(crate) first_port: u16,
 
     /// Where servers keep their data during the run, on the disk that is to be measured
