@@ -25,6 +25,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::metrics::Detail;
+
 pub use args::Invocation;
 pub use document::{help, markdown};
 pub use error::{ConfigError, Origin};
@@ -58,6 +60,8 @@ pub struct Config {
     pub listen_client: Vec<ListenUrl>,
     /// Where clients' HTTP is served if not beside gRPC; empty: beside it.
     pub listen_client_http: Vec<ListenUrl>,
+    /// How much is measured.
+    pub metrics: Detail,
     /// Additional addresses for `/metrics`, `/health`, `/livez` and `/readyz`; empty: none.
     pub listen_metrics: Vec<ListenUrl>,
     /// Where the other members reach this one.

@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod config;
+mod http;
 pub mod limits;
 mod listen;
 pub mod metrics;

@@ -31,7 +31,7 @@ use prometheus::{
 pub use disk::Disk;
 pub use health::Health;
 pub use kv::{Kv, SuccessHistogram};
-pub use network::{Network, Peer};
+pub use network::Network;
 pub use raft::Raft;
 pub use rpc::{Call, Rpc};
 pub use scrape::View;
@@ -42,7 +42,7 @@ pub struct Metrics {
     pub disk: Disk,
     /// Consensus.
     pub raft: Raft,
-    /// Bytes and failures between members, and to clients.
+    /// Bytes to and from clients.
     pub network: Network,
     /// Keys, leases and watchers, and how long applying takes.
     pub kv: Kv,
@@ -92,6 +92,24 @@ impl Default for Metrics {
 impl fmt::Debug for Metrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+/// Something under way, counted by a gauge until this is dropped.
+#[derive(Debug)]
+pub struct Inflight(IntGauge);
+
+impl Inflight {
+    /// Counts one more.
+    pub fn of(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Inflight {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 

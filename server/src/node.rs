@@ -260,7 +260,10 @@ impl Node {
             return Err(NodeError::NotLeader);
         }
         match self.inner.leases.renew(id) {
-            Renewal::Renewed(ttl) => Ok(Some(ttl)),
+            Renewal::Renewed(ttl) => {
+                self.store().metrics().kv.lease_renewed.inc();
+                Ok(Some(ttl))
+            }
             Renewal::Missing => Ok(None),
             Renewal::NotLeading => Err(NodeError::NotLeader),
             Renewal::Expired => {

@@ -5,16 +5,18 @@
 //! the sockets and the tasks end, and last the state is brought to disk.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use gonfalon_proto::peer::peer_server::PeerServer;
 use tokio::net::TcpListener;
 
 use crate::api::Grpc;
 use crate::config::{Config, ConfigError, InitialState, Url};
+use crate::http::{Counted, Pages};
 use crate::limits::PEER_MESSAGE_BYTES_MAX;
 use crate::listen::{self, Limits, ListenError};
+use crate::metrics::Metrics;
 use crate::node::{InitialMember, Node, NodeConfig, OpenError, PeerService};
 use crate::tasks::{TaskError, Tasks};
 
@@ -123,12 +125,15 @@ fn serve(sockets: Sockets, config: &Config, node: &Node, tasks: &mut Tasks) {
     .max_decoding_message_size(PEER_MESSAGE_BYTES_MAX)
     .max_encoding_message_size(PEER_MESSAGE_BYTES_MAX);
     let peer = tonic::service::Routes::new(peer).into_axum_router();
-    let client = Router::new().fallback_service(Grpc::new(node.clone(), config));
+    let metrics = node.store().metrics();
+    let pages = Pages::new(node.clone(), metrics.clone(), config.quota_bytes);
+    let grpc = Counted::new(Grpc::new(node.clone(), config), metrics.clone());
+    let client = pages.routes().fallback_service(grpc);
     let groups = [
         ("peer listener", sockets.peer, peer),
         ("client listener", sockets.client, client.clone()),
-        ("client HTTP listener", sockets.client_http, client.clone()),
-        ("metrics listener", sockets.metrics, client),
+        ("client HTTP listener", sockets.client_http, client),
+        ("metrics listener", sockets.metrics, pages.monitoring()),
     ];
     for (name, listeners, router) in groups {
         for (_, listener) in listeners {
@@ -167,5 +172,6 @@ fn node_config(config: &Config) -> NodeConfig {
         snapshot_catchup_entries: config.snapshot_catchup_entries,
         auto_compaction: config.auto_compaction,
         quota_bytes: config.quota_bytes,
+        metrics: Arc::new(Metrics::new(config.metrics)),
     }
 }

@@ -11,12 +11,10 @@ use std::path::{Path, PathBuf};
 
 pub mod bundle;
 mod fail_stop;
-mod fsync_durations;
 pub mod log;
 pub mod state;
 
 pub use fail_stop::FailStop;
-pub use fsync_durations::{FsyncDurations, FsyncSnapshot};
 pub use log::LogStore;
 pub use state::{KvHash, Loaded, StateDb};
 

@@ -6,17 +6,22 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard};
+use std::time::{Duration, Instant};
 
-use gonfalon_core::command::Batch;
+use gonfalon_core::command::{Batch, Command};
 use gonfalon_core::{
     Changes, Error, Event, History, HistoryError, LeaseId, Reply, Revision, State, Written,
 };
 
 use crate::limits::HISTORY_BYTES_MAX;
+use crate::metrics::{Inflight, Metrics};
 use crate::node::SnapshotDir;
 use crate::raft::{LogId, StoredMembership};
 use crate::storage::{FailStop, KvHash, Loaded, StateDb, StorageError, bundle};
 use crate::watch::{Replay, Replayed, Watchers};
+
+/// A group of entries that takes longer to apply is counted as slow: etcd's limit.
+const SLOW_APPLY: Duration = Duration::from_millis(100);
 
 /// The local copy of the replicated state.
 #[derive(Debug)]
@@ -27,6 +32,7 @@ pub struct Store {
     applied: Mutex<(Option<LogId>, StoredMembership)>,
     watchers: Arc<Watchers>,
     fail_stop: FailStop,
+    metrics: Arc<Metrics>,
     /// Where the database is.
     root: PathBuf,
     /// Where copies are made for followers, one directory each.
@@ -55,7 +61,12 @@ impl Store {
     ///
     /// Copies for followers are made below `outgoing`; what an earlier process left there is
     /// deleted.
-    pub fn open(root: &Path, outgoing: PathBuf, fail_stop: FailStop) -> Result<Self, StorageError> {
+    pub fn open(
+        root: &Path,
+        outgoing: PathBuf,
+        fail_stop: FailStop,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, StorageError> {
         crate::storage::clear_dir(&outgoing)?;
         let (db, loaded) = StateDb::open(root, fail_stop.clone())?;
         let Loaded {
@@ -72,6 +83,7 @@ impl Store {
             }),
             applied: Mutex::new((applied, membership)),
             fail_stop,
+            metrics,
             root: root.to_owned(),
             outgoing,
             copies: AtomicU64::new(0),
@@ -82,6 +94,11 @@ impl Store {
     pub fn read<R>(&self, read: impl FnOnce(&State, &dyn History) -> R) -> R {
         let local = self.local();
         read(&local.state, &*local.db)
+    }
+
+    /// Where everything is counted.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
     }
 
     /// Who is told of changes.
@@ -106,6 +123,7 @@ impl Store {
         last: LogId,
         membership: Option<StoredMembership>,
     ) -> io::Result<Applied> {
+        let started = Instant::now();
         let mut changes = Changes::default();
         let replies = self
             .run(batches, &mut changes)
@@ -113,6 +131,9 @@ impl Store {
             .inspect_err(|error| self.fail_stop.raise(error))
             .map_err(io::Error::other)?;
         self.publish(&changes.versions);
+        if started.elapsed() > SLOW_APPLY {
+            self.metrics.raft.slow_apply.inc();
+        }
         Ok(Applied {
             replies,
             leases: changes.leases,
@@ -128,12 +149,15 @@ impl Store {
         let Local { state, db } = &mut *local;
         // Everything from earlier calls is in the database by now.
         state.evict(HISTORY_BYTES_MAX);
-        let mut apply = |batch: &Batch| {
-            let commands = batch.commands.iter();
-            commands
-                .map(|command| state.apply(command, &**db, changes))
-                .collect::<Result<Vec<_>, _>>()
+        let mut before = Instant::now();
+        let mut apply = |command: &Command| {
+            let reply = state.apply(command, &**db, changes)?;
+            let now = Instant::now();
+            self.metrics.kv.applied(command, &reply, now - before);
+            before = now;
+            Ok::<_, HistoryError>(reply)
         };
+        let mut apply = |batch: &Batch| batch.commands.iter().map(&mut apply).collect();
         let replies: Result<Vec<Vec<Reply>>, _> = batches.iter().map(&mut apply).collect();
         replies.map_err(StorageError::from)
     }
@@ -145,9 +169,11 @@ impl Store {
         membership: Option<StoredMembership>,
     ) -> Result<(), StorageError> {
         let local = self.local();
+        let timer = self.metrics.disk.state_commit_seconds.start_timer();
         local
             .db
             .commit(&local.state, changes, last, membership.as_ref())?;
+        timer.observe_duration();
         let mut applied = self.applied.lock().expect(UNPOISONED);
         applied.0 = Some(last);
         if let Some(membership) = membership {
@@ -189,6 +215,7 @@ impl Store {
             self.outgoing.join(format!("{number}.snapshot")),
         );
         let db = self.db();
+        let _timer = self.metrics.disk.snapshot_seconds.start_timer();
         blocking(move || {
             db.checkpoint(copy.path())?;
             bundle::write(copy.path(), &file)?;
@@ -199,6 +226,7 @@ impl Store {
 
     /// Replaces everything by the copy in `from`. Blocks.
     pub fn install(&self, from: &Path) -> Result<(), StorageError> {
+        let _inflight = Inflight::of(&self.metrics.raft.snapshot_apply_in_progress);
         let revision = {
             let mut local = self.local.write().expect(UNPOISONED);
             let (db, loaded) = local.db.replace(&self.root, from, self.fail_stop.clone())?;
@@ -220,12 +248,14 @@ impl Store {
         revision: Option<Revision>,
     ) -> Result<Result<KvHash, Error>, StorageError> {
         let db = self.db();
+        let _timer = self.metrics.kv.hash_kv_seconds.start_timer();
         blocking(move || db.hash_kv(revision)).await
     }
 
     /// CRC-32C of everything that is replicated.
     pub async fn hash(&self) -> Result<u32, StorageError> {
         let db = self.db();
+        let _timer = self.metrics.kv.hash_seconds.start_timer();
         blocking(move || db.hash()).await
     }
 
@@ -248,6 +278,8 @@ impl Store {
     /// Rewrites the files so that deleted data gives its space back.
     pub async fn defragment(&self) -> Result<(), StorageError> {
         let db = self.db();
+        let _inflight = Inflight::of(&self.metrics.disk.defragment_inflight);
+        let _timer = self.metrics.disk.defragment_seconds.start_timer();
         blocking(move || db.defragment()).await
     }
 

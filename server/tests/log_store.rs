@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use futures::TryStreamExt;
 use gonfalon_proto::peer as pb;
+use gonfalon_server::metrics::Metrics;
 use gonfalon_server::raft::{
     Entry, LogId, Payload, StoredMembership, TypeConfig, Vote, log_id_from_pb, vote_from_pb,
 };
@@ -16,6 +17,7 @@ use gonfalon_server::storage::{FailStop, LogStore, StorageError};
 use openraft::storage::{EntryResponder, IOFlushed, RaftLogStorage, RaftStateMachine};
 use openraft::testing::log::{StoreBuilder, Suite};
 use openraft::{EntryPayload, OptionalSend, RaftLogReader, RaftSnapshotBuilder};
+use prometheus::Histogram;
 use tempfile::TempDir;
 
 type SnapshotMeta = openraft::alias::SnapshotMetaOf<TypeConfig>;
@@ -112,7 +114,11 @@ async fn openrafts_suite_for_log_stores_passes() {
 }
 
 fn open(dir: &Path) -> Result<LogStore, StorageError> {
-    LogStore::open(dir, FailStop::new())
+    LogStore::open(dir, FailStop::new(), fsyncs())
+}
+
+fn fsyncs() -> Histogram {
+    Metrics::default().disk.wal_fsync_seconds
 }
 
 fn id(index: u64) -> LogId {
@@ -413,7 +419,8 @@ async fn a_failed_fsync_fails_everything_after_it_and_raises_the_flag() {
         }
         Ok(())
     });
-    let mut log = LogStore::open_with_fault(dir.path(), fail_stop.clone(), fault).unwrap();
+    let mut log =
+        LogStore::open_with_fault(dir.path(), fail_stop.clone(), fault, fsyncs()).unwrap();
     append_each(&mut log, 1..=3).await;
     assert!(fail_stop.error().is_none());
     broken.store(true, Ordering::Relaxed);
@@ -436,7 +443,8 @@ async fn a_failed_fsync_fails_everything_after_it_and_raises_the_flag() {
 #[tokio::test]
 async fn many_appends_share_an_fsync_and_are_told_in_order() {
     let dir = tempfile::tempdir().unwrap();
-    let mut log = open(dir.path()).unwrap();
+    let counted = fsyncs();
+    let mut log = LogStore::open(dir.path(), FailStop::new(), counted.clone()).unwrap();
     let mut waiting = Vec::new();
     for index in 1..=500 {
         let (sender, receiver) = <TypeConfig as openraft::type_config::TypeConfigExt>::oneshot();
@@ -450,6 +458,6 @@ async fn many_appends_share_an_fsync_and_are_told_in_order() {
     for receiver in waiting {
         receiver.await.unwrap().unwrap();
     }
-    let fsyncs = log.fsync_durations().snapshot().count;
+    let fsyncs = counted.get_sample_count();
     assert!(fsyncs < 500, "{fsyncs} fsyncs for 500 appends");
 }

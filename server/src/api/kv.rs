@@ -3,6 +3,8 @@
 mod pages;
 mod stream;
 
+use std::time::Instant;
+
 use futures::stream::BoxStream;
 use gonfalon_core::{Answer, Command, Revision};
 use gonfalon_proto::etcdserverpb as pb;
@@ -12,20 +14,33 @@ use tonic::{Request, Response, Status};
 use super::parse::{self, Effect};
 use super::{Api, status, wire};
 
-#[tonic::async_trait]
-impl Kv for Api {
-    async fn range(
-        &self,
-        request: Request<pb::RangeRequest>,
-    ) -> Result<Response<pb::RangeResponse>, Status> {
-        let read = parse::range(request.into_inner())?;
+impl Api {
+    async fn answer_range(&self, request: pb::RangeRequest) -> Result<pb::RangeResponse, Status> {
+        let read = parse::range(request)?;
         self.linearize_unless(read.serializable).await?;
         let (revision, answer) = if pages::is_worthwhile(&read.range) {
             pages::read(self, &read.range).await?
         } else {
             self.read(|state, history| state.range(&read.range, history))?
         };
-        Ok(Response::new(wire::range(answer, self.header(revision))))
+        Ok(wire::range(answer, self.header(revision)))
+    }
+}
+
+#[tonic::async_trait]
+impl Kv for Api {
+    async fn range(
+        &self,
+        request: Request<pb::RangeRequest>,
+    ) -> Result<Response<pb::RangeResponse>, Status> {
+        let started = Instant::now();
+        let answer = self.answer_range(request.into_inner()).await;
+        let counted = &self.node.store().metrics().kv;
+        counted.ranges.inc();
+        counted
+            .range_seconds
+            .observe(answer.is_ok(), started.elapsed());
+        answer.map(Response::new)
     }
 
     type RangeStreamStream = BoxStream<'static, Result<pb::RangeStreamResponse, Status>>;

@@ -172,11 +172,6 @@ pub(super) static FOREIGN: &[Opt] = &[
         Refused("there are no Go profiles here; use perf"),
     ),
     text(
-        "metrics",
-        "basic",
-        Accepted("basic and extensive show the same"),
-    ),
-    text(
         "logger",
         "zap",
         Refused("only zap's formats are written; use --log-format"),

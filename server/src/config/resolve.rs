@@ -9,6 +9,7 @@ use super::{
     AutoCompaction, Config, Initial, InitialMember, InitialState, ListenUrl, Log, LogFormat,
     LogLevel, LogOutput, Options, Url, gates, url, value,
 };
+use crate::metrics::Detail;
 
 /// etcd's size of data at which writes are refused when nothing else is said.
 const QUOTA_DEFAULT: u64 = 2 << 30;
@@ -35,6 +36,7 @@ impl Options {
                 .unwrap_or_else(|| format!("{name}.gonfalon").into()),
             listen_client: self.listen(&table::LISTEN_CLIENT_URLS)?,
             listen_client_http: self.listen(&table::LISTEN_CLIENT_HTTP_URLS)?,
+            metrics: self.detail()?,
             listen_metrics: self.listen(&table::LISTEN_METRICS_URLS)?,
             advertise_client_urls: self.advertised()?,
             initial: self.initial(&name, &listen_peer)?,
@@ -91,6 +93,13 @@ impl Options {
             }
         }
         Ok(())
+    }
+
+    fn detail(&self) -> Result<Detail, ConfigError> {
+        Ok(match self.choice(&table::METRICS)? {
+            "extensive" => Detail::Extensive,
+            _ => Detail::Basic,
+        })
     }
 
     fn advertised(&self) -> Result<Vec<Url>, ConfigError> {

@@ -236,6 +236,8 @@ options! {
         "Lines for programs or for people.";
     LOG_OUTPUTS = "log-outputs" ["log-output"], Kind::List, "default", Observing,
         "Where lines go: stderr (which default means), stdout, or a file's path; several with commas.";
+    METRICS = "metrics", Kind::Choice(&["basic", "extensive"]), "basic", Observing,
+        "extensive also measures how long each gRPC method takes.";
     LISTEN_METRICS_URLS = "listen-metrics-urls", Kind::Urls, "", Observing,
         "Serves /metrics, /health, /livez and /readyz at these URLs too.";
 }

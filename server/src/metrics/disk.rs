@@ -9,10 +9,6 @@ use super::{Buckets, Make};
 pub struct Disk {
     /// One fsync of the log. The alert on a slow disk reads this.
     pub wal_fsync_seconds: Histogram,
-    /// One write to the log, without its fsync.
-    pub wal_write_seconds: Histogram,
-    /// Bytes written to the log. A gauge in etcd, and so here.
-    pub wal_write_bytes: IntGauge,
     /// One batch of applied commands written to the state.
     pub state_commit_seconds: Histogram,
     /// One defragmentation.
@@ -21,8 +17,6 @@ pub struct Disk {
     pub defragment_inflight: IntGauge,
     /// One snapshot written for a client or a member.
     pub snapshot_seconds: Histogram,
-    /// Log entries that shared one fsync.
-    pub entries_per_fsync: Histogram,
 }
 
 impl Disk {
@@ -33,15 +27,6 @@ impl Disk {
                 "etcd_disk_wal_fsync_duration_seconds",
                 "Seconds that one fsync of the Raft log took.",
                 milliseconds(),
-            ),
-            wal_write_seconds: make.histogram(
-                "etcd_disk_wal_write_duration_seconds",
-                "Seconds that one write to the Raft log took, without its fsync.",
-                milliseconds(),
-            ),
-            wal_write_bytes: make.gauge(
-                "etcd_disk_wal_write_bytes_total",
-                "Bytes written to the Raft log since the start.",
             ),
             state_commit_seconds: make.histogram(
                 "etcd_disk_backend_commit_duration_seconds",
@@ -61,11 +46,6 @@ impl Disk {
                 "etcd_disk_backend_snapshot_duration_seconds",
                 "Seconds that writing one snapshot took.",
                 Buckets::exponential(0.01, 2.0, 17),
-            ),
-            entries_per_fsync: make.histogram(
-                "gonfalon_disk_wal_fsync_entries",
-                "Log entries that shared one fsync of the Raft log.",
-                Buckets::exponential(1.0, 2.0, 13),
             ),
         }
     }

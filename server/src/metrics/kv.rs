@@ -1,4 +1,4 @@
-//! Keys, leases and watchers.
+//! Keys and leases.
 
 use std::time::Duration;
 
@@ -23,14 +23,6 @@ pub struct Kv {
     pub lease_renewed: IntCounter,
     /// Leases that this member, the leader, found to be over.
     pub lease_expired: IntCounter,
-    /// Events handed to watchers' streams.
-    pub watch_events: IntCounter,
-    /// One history dropped from the disk after a compaction, in milliseconds as etcd has it.
-    pub compaction_milliseconds: Histogram,
-    /// When that was, in Unix seconds; 0 until the first one.
-    pub compaction_last: IntGauge,
-    /// Versions that compactions dropped.
-    pub compaction_keys: IntCounter,
     puts: IntCounter,
     put_bytes: IntGauge,
     deletes: IntCounter,
@@ -98,23 +90,6 @@ impl Kv {
             lease_expired: make.counter(
                 "etcd_debugging_server_lease_expired_total",
                 "Leases whose time was up while this member led.",
-            ),
-            watch_events: make.counter(
-                "etcd_debugging_mvcc_events_total",
-                "Events handed to watchers by this member.",
-            ),
-            compaction_milliseconds: make.histogram(
-                "etcd_debugging_mvcc_db_compaction_total_duration_milliseconds",
-                "Milliseconds that dropping compacted history from the disk took.",
-                Buckets::exponential(100.0, 2.0, 14),
-            ),
-            compaction_last: make.gauge(
-                "etcd_debugging_mvcc_db_compaction_last",
-                "Unix time of the last drop of compacted history; 0 if none since the start.",
-            ),
-            compaction_keys: make.counter(
-                "etcd_debugging_mvcc_db_compaction_keys_total",
-                "Versions of keys dropped by compactions.",
             ),
             puts: make.counter("etcd_mvcc_put_total", "Puts applied by this member."),
             put_bytes: make.gauge(

@@ -22,6 +22,7 @@ use super::propose::Proposer;
 use super::read::ReadIndex;
 use super::{Inner, Node};
 use crate::config::AutoCompaction;
+use crate::metrics::Metrics;
 use crate::raft::{PeerNode, StoredMembership};
 use crate::storage::{FailStop, LogStore, StorageError};
 use crate::store::Store;
@@ -60,6 +61,8 @@ pub struct NodeConfig {
     pub auto_compaction: AutoCompaction,
     /// Size of the data at which writes are refused, in bytes; `None`: never.
     pub quota_bytes: Option<u64>,
+    /// Where everything is counted.
+    pub metrics: Arc<Metrics>,
 }
 
 /// One of the cluster's first members.
@@ -120,7 +123,7 @@ impl Node {
     pub async fn open(config: NodeConfig, tasks: &mut Tasks) -> Result<Self, OpenError> {
         let (dir, identity) = open_dir(&config)?;
         let fail_stop = FailStop::new();
-        let (log, store) = open_storage(&dir, &fail_stop).await?;
+        let (log, store) = open_storage(&dir, &fail_stop, &config.metrics).await?;
         let store = Arc::new(store);
         let request_timeout = Duration::from_secs(5) + 2 * config.election_timeout;
         let peers = Arc::new(Peers::new(identity.cluster_id, request_timeout));
@@ -291,19 +294,25 @@ impl Node {
     async fn follow_leadership(&self) -> String {
         let mut metrics = self.raft().metrics();
         let mut led_term = None;
+        let mut leader = None;
         let mut membership = None;
         loop {
-            let (running, term, now_membership) = {
+            let (running, term, now_leader, now_membership) = {
                 let now = metrics.borrow_watched();
                 let leads = now.state.is_leader();
                 (
                     now.running_state.clone(),
                     leads.then_some(now.current_term),
+                    now.current_leader,
                     now.membership_config.clone(),
                 )
             };
             if let Err(fatal) = running {
                 return format!("Raft stopped: {fatal}");
+            }
+            if now_leader.is_some() && now_leader != leader {
+                self.store().metrics().raft.leader_changes.inc();
+                leader = now_leader;
             }
             if membership.as_ref() != Some(&now_membership) {
                 self.learn_peers(&now_membership);
@@ -373,8 +382,11 @@ impl Node {
             .into_iter()
             .map(|id| self.propose(Command::LeaseRevoke { id }));
         for result in futures::future::join_all(revocations).await {
-            if let Err(error) = result {
-                tracing::warn!(%error, "cannot revoke an expired lease; trying again");
+            match result {
+                Ok(_) => self.store().metrics().kv.lease_expired.inc(),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot revoke an expired lease; trying again");
+                }
             }
         }
     }
@@ -465,12 +477,18 @@ fn open_dir(config: &NodeConfig) -> Result<(DataDir, Identity), OpenError> {
     Ok((dir, identity))
 }
 
-async fn open_storage(dir: &DataDir, fail_stop: &FailStop) -> Result<(LogStore, Store), OpenError> {
+async fn open_storage(
+    dir: &DataDir,
+    fail_stop: &FailStop,
+    metrics: &Arc<Metrics>,
+) -> Result<(LogStore, Store), OpenError> {
+    let metrics = metrics.clone();
     let (raft, state, outgoing) = (dir.join("raft"), dir.join("state"), dir.join("outgoing"));
     let (incoming, fail_stop) = (dir.join("incoming"), fail_stop.clone());
     let opened = tokio::task::spawn_blocking(move || {
-        let log = LogStore::open(&raft, fail_stop.clone())?;
-        let store = Store::open(&state, outgoing, fail_stop)?;
+        let fsync_seconds = metrics.disk.wal_fsync_seconds.clone();
+        let log = LogStore::open(&raft, fail_stop.clone(), fsync_seconds)?;
+        let store = Store::open(&state, outgoing, fail_stop, metrics)?;
         crate::storage::clear_dir(&incoming)?;
         Ok::<_, StorageError>((log, store))
     });

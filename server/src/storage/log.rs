@@ -18,6 +18,7 @@ use std::thread::JoinHandle;
 
 use openraft::storage::{IOFlushed, RaftLogStorage};
 use openraft::{LogState, OptionalSend};
+use prometheus::Histogram;
 use rocksdb::{ColumnFamily, DB, WriteBatch};
 use tokio::sync::{Semaphore, oneshot};
 
@@ -25,7 +26,7 @@ use self::recent::Recent;
 use self::records::{COMMITTED, PURGED, VOTE, WITNESS, entry_key, seal};
 use self::sync::{Done, SyncState, Waiter};
 use self::witness::Witness;
-use super::{FailStop, FsyncDurations, StorageError};
+use super::{FailStop, StorageError};
 use crate::raft::{Entry, LogId, TypeConfig, Vote, log_id_to_pb, vote_to_pb};
 
 mod mark;
@@ -97,8 +98,12 @@ impl LogStore {
     ///
     /// [`StorageError::Lost`] if writes that were on disk are gone, [`StorageError::InUse`] if
     /// somebody else has it open; see [`StorageError`] for the rest.
-    pub fn open(dir: &Path, fail_stop: FailStop) -> Result<Self, StorageError> {
-        open::open(dir, fail_stop, None)
+    pub fn open(
+        dir: &Path,
+        fail_stop: FailStop,
+        fsync_seconds: Histogram,
+    ) -> Result<Self, StorageError> {
+        open::open(dir, fail_stop, None, fsync_seconds)
     }
 
     /// Opens the log with a fault to inject before each fsync. For tests and drills.
@@ -106,13 +111,9 @@ impl LogStore {
         dir: &Path,
         fail_stop: FailStop,
         fault: SyncFault,
+        fsync_seconds: Histogram,
     ) -> Result<Self, StorageError> {
-        open::open(dir, fail_stop, Some(fault))
-    }
-
-    /// How long fsyncs took.
-    pub fn fsync_durations(&self) -> &FsyncDurations {
-        &self.shared.sync.durations
+        open::open(dir, fail_stop, Some(fault), fsync_seconds)
     }
 
     /// The last entry of the log, if it ever held one.

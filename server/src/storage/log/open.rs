@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, RwLock};
 
 use gonfalon_proto::peer as pb;
+use prometheus::Histogram;
 use prost::Message;
 use rocksdb::{DB, IteratorMode, WriteBatch};
 use tokio::sync::Semaphore;
@@ -24,6 +25,7 @@ pub(super) fn open(
     dir: &Path,
     fail_stop: FailStop,
     fault: Option<SyncFault>,
+    fsync_seconds: Histogram,
 ) -> Result<LogStore, StorageError> {
     create_dir(dir)?;
     let mark = prove(dir)?;
@@ -38,7 +40,7 @@ pub(super) fn open(
     let view = read_view(&db, dir)?;
 
     let db = Arc::new(db);
-    let sync = Arc::new(SyncState::new(sequence));
+    let sync = Arc::new(SyncState::new(sequence, fsync_seconds));
     let store = mark.store();
     let thread = SyncThread {
         db: db.clone(),

@@ -12,12 +12,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use openraft::storage::IOFlushed;
+use prometheus::Histogram;
 use rocksdb::DB;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::mark::Mark;
 use crate::raft::TypeConfig;
-use crate::storage::{FailStop, FsyncDurations, StorageError};
+use crate::storage::{FailStop, StorageError};
 
 /// How old the high-water mark may be while there are writes. Each raise is an fsync of its own.
 const MARK_INTERVAL: Duration = Duration::from_secs(1);
@@ -46,7 +47,7 @@ pub(super) struct SyncState {
     pub(super) written: AtomicU64,
     /// The last batch that is on disk.
     pub(super) synced: AtomicU64,
-    pub(super) durations: FsyncDurations,
+    pub(super) durations: Histogram,
     queue: Mutex<Queue>,
     changed: Condvar,
 }
@@ -65,11 +66,11 @@ impl std::fmt::Debug for Queue {
 
 impl SyncState {
     /// `sequence` is the last batch that the log has recovered.
-    pub(super) fn new(sequence: u64) -> Self {
+    pub(super) fn new(sequence: u64, durations: Histogram) -> Self {
         Self {
             written: AtomicU64::new(sequence),
             synced: AtomicU64::new(sequence),
-            durations: FsyncDurations::default(),
+            durations,
             queue: Mutex::default(),
             changed: Condvar::new(),
         }
@@ -151,7 +152,9 @@ impl SyncThread {
         let result = injected
             .map_err(|error| error.to_string())
             .and_then(|()| self.db.flush_wal(true).map_err(|error| error.to_string()));
-        self.state.durations.observe(started.elapsed());
+        self.state
+            .durations
+            .observe(started.elapsed().as_secs_f64());
         if let Err(why) = result {
             let error = StorageError::io(&self.dir, "fsync of the write-ahead log", why);
             self.fail_stop.raise(&error);

@@ -1,0 +1,206 @@
+//! `/health`, and the checks of `/livez` and `/readyz`, which have a page of their own each.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::Router;
+use axum::extract::{Query, State};
+use axum::http::header::{CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use axum::http::{Method, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::any;
+use serde::Serialize;
+
+use gonfalon_core::command::AlarmKind;
+
+use super::{Pages, alarm_name, method_not_allowed};
+
+/// How long a check may wait for the cluster: longer than an election, shorter than the patience of
+/// common probes.
+const CHECK_MAX: Duration = Duration::from_secs(5);
+
+/// `?name=value&...`, in order; a name may be given more than once.
+type Pairs = Query<Vec<(String, String)>>;
+
+/// One thing that may be wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Check {
+    /// No alarm says that this cluster's data differs between members.
+    DataCorruption,
+    /// This member answers reads.
+    SerializableRead,
+    /// The cluster answers reads: there is a quorum.
+    LinearizableRead,
+    /// This member may vote.
+    NonLearner,
+}
+
+const LIVEZ: &[Check] = &[Check::SerializableRead];
+const READYZ: &[Check] = &[
+    Check::DataCorruption,
+    Check::SerializableRead,
+    Check::LinearizableRead,
+    Check::NonLearner,
+];
+
+/// The answer of `/health`.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Health {
+    health: &'static str,
+    reason: String,
+}
+
+/// Adds the pages to `router`.
+pub(super) fn routes(mut router: Router<Pages>) -> Router<Pages> {
+    router = router.route("/health", any(health));
+    for (endpoint, checks) in [("livez", LIVEZ), ("readyz", READYZ)] {
+        let all = move |State(pages): State<Pages>, method: Method, Query(pairs): Pairs| async move {
+            let excluded = values(&pairs, "exclude");
+            let left = checks
+                .iter()
+                .filter(|check| !excluded.contains(&check.name()));
+            page(&pages, endpoint, &method, left.copied(), &pairs).await
+        };
+        router = router.route(&format!("/{endpoint}"), any(all));
+        for &check in checks {
+            let one = move |State(pages): State<Pages>, method: Method, Query(pairs): Pairs| async move {
+                page(&pages, endpoint, &method, [check].into_iter(), &pairs).await
+            };
+            router = router.route(&format!("/{endpoint}/{}", check.name()), any(one));
+        }
+    }
+    router
+}
+
+async fn health(State(pages): State<Pages>, method: Method, Query(pairs): Pairs) -> Response {
+    if method != Method::GET {
+        return method_not_allowed();
+    }
+    let is_serializable = values(&pairs, "serializable").first() == Some(&"true");
+    let found = diagnose(&pages, &values(&pairs, "exclude"), is_serializable).await;
+    pages.metrics.health.answered(found.is_ok());
+    match found {
+        Ok(()) => Json(Health {
+            health: "true",
+            reason: String::new(),
+        })
+        .into_response(),
+        Err(reason) => {
+            tracing::warn!(reason, "/health says false");
+            let body = Json(Health {
+                health: "false",
+                reason,
+            });
+            (StatusCode::SERVICE_UNAVAILABLE, body).into_response()
+        }
+    }
+}
+
+/// Alarms first, then the leader, then a read, as etcd does; the first that is wrong is told.
+async fn diagnose(pages: &Pages, excluded: &[&str], is_serializable: bool) -> Result<(), String> {
+    let alarms: Vec<_> = pages.node.store().read(|state, _| state.alarms().collect());
+    let alarm = alarms
+        .iter()
+        .map(|(_, kind)| alarm_name(*kind))
+        .find(|name| !excluded.contains(name));
+    if let Some(name) = alarm {
+        return Err(format!("ALARM {name}"));
+    }
+    if is_serializable {
+        return Ok(());
+    }
+    if pages.node.status().leader.is_none() {
+        return Err("RAFT NO LEADER".to_owned());
+    }
+    linearizable(pages)
+        .await
+        .map_err(|error| format!("RANGE ERROR:{error}"))
+}
+
+async fn page(
+    pages: &Pages,
+    endpoint: &'static str,
+    method: &Method,
+    checks: impl Iterator<Item = Check>,
+    pairs: &[(String, String)],
+) -> Response {
+    if method != Method::GET {
+        return method_not_allowed();
+    }
+    let mut lines = String::new();
+    let mut is_well = true;
+    for check in checks {
+        let result = check.run(pages).await;
+        pages
+            .metrics
+            .health
+            .checked(endpoint, check.name(), result.is_ok());
+        is_well &= result.is_ok();
+        lines += &match result {
+            Ok(()) => format!("[+]{} ok\n", check.name()),
+            Err(why) => format!("[-]{} failed: {why}\n", check.name()),
+        };
+    }
+    let plain = [
+        (CONTENT_TYPE, "text/plain; charset=utf-8"),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ];
+    if !is_well {
+        tracing::warn!(endpoint, checks = lines, "a health check fails");
+        // One more line end, as Go's error pages have it.
+        return (StatusCode::SERVICE_UNAVAILABLE, plain, lines + "\n").into_response();
+    }
+    if !pairs.iter().any(|(name, _)| name == "verbose") {
+        lines.clear();
+    }
+    (plain, lines + "ok\n").into_response()
+}
+
+impl Check {
+    fn name(self) -> &'static str {
+        match self {
+            Self::DataCorruption => "data_corruption",
+            Self::SerializableRead => "serializable_read",
+            Self::LinearizableRead => "linearizable_read",
+            Self::NonLearner => "non_learner",
+        }
+    }
+
+    async fn run(self, pages: &Pages) -> Result<(), String> {
+        match self {
+            Self::DataCorruption => pages.node.store().read(|state, _| {
+                let is_corrupt = state.alarms().any(|(_, kind)| kind == AlarmKind::Corrupt);
+                if is_corrupt {
+                    Err("alarm activated: CORRUPT".to_owned())
+                } else {
+                    Ok(())
+                }
+            }),
+            // Taking the lock is the check: it waits for as long as applying holds it.
+            Self::SerializableRead => {
+                pages.node.store().read(|state, _| state.revision());
+                Ok(())
+            }
+            Self::LinearizableRead => linearizable(pages).await,
+            Self::NonLearner if pages.node.status().is_learner => {
+                Err("not supported for learner".to_owned())
+            }
+            Self::NonLearner => Ok(()),
+        }
+    }
+}
+
+async fn linearizable(pages: &Pages) -> Result<(), String> {
+    match tokio::time::timeout(CHECK_MAX, pages.node.linearize()).await {
+        Ok(result) => result.map_err(|error| format!("etcdserver: {error}")),
+        Err(_) => Err("etcdserver: request timed out".to_owned()),
+    }
+}
+
+/// Every value given for `name`, without empty ones.
+fn values<'a>(pairs: &'a [(String, String)], name: &str) -> Vec<&'a str> {
+    let of_name = pairs
+        .iter()
+        .filter(|(key, value)| key == name && !value.is_empty());
+    of_name.map(|(_, value)| value.as_str()).collect()
+}
