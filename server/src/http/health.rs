@@ -136,10 +136,11 @@ async fn page(
             .health
             .checked(endpoint, check.name(), result.is_ok());
         is_well &= result.is_ok();
-        lines += &match result {
+        let line = match result {
             Ok(()) => format!("[+]{} ok\n", check.name()),
             Err(why) => format!("[-]{} failed: {why}\n", check.name()),
         };
+        lines.push_str(&line);
     }
     let plain = [
         (CONTENT_TYPE, "text/plain; charset=utf-8"),

@@ -53,7 +53,6 @@ const OPS: [&str; 8] = [
 ];
 
 impl Kv {
-    #[expect(clippy::too_many_lines, reason = "one table of names")]
     pub(super) fn new(make: &Make<'_>) -> Self {
         // From a tenth of a millisecond to 52 s.
         let seconds = || Buckets::exponential(0.0001, 2.0, 20);

@@ -1,3 +1,5 @@
+//! The Election service of a real member, over gRPC.
+
 use gonfalon_proto::v3electionpb::election_client::ElectionClient;
 use gonfalon_proto::v3electionpb::{
     CampaignRequest, LeaderKey, LeaderRequest, LeaderResponse, ProclaimRequest, ResignRequest,

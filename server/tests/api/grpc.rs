@@ -1,3 +1,5 @@
+//! What holds for every call: sizes, unknown methods, metadata, health.
+
 use std::time::Duration;
 
 use axum::body::Body;

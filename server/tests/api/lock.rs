@@ -1,3 +1,5 @@
+//! The Lock service of a real member, over gRPC.
+
 use gonfalon_proto::v3lockpb::lock_client::LockClient;
 use gonfalon_proto::v3lockpb::{LockRequest, LockResponse, UnlockRequest};
 use tonic::{Code, Status};

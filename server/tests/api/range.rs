@@ -1,3 +1,5 @@
+//! Ranges and transactions of a real member, over gRPC.
+
 use gonfalon_proto::etcdserverpb::request_op::Request;
 use gonfalon_proto::etcdserverpb::{
     CompactionRequest, PutRequest, RangeRequest, RangeResponse, RequestOp, TxnRequest,
