@@ -177,6 +177,7 @@ async fn version_names_etcds_release_and_ours() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::too_many_lines, reason = "one table of names and values")]
 async fn metrics_count_what_clients_do() {
     let server = Fixture::open(&["--metrics=extensive"]).await;
     let mut kv = KvClient::connect(format!("http://{}", server.client))
