@@ -38,7 +38,6 @@ all_steps() {
   for file in tests/tests/*.rs; do
     [ ! -e "$file" ] || basename "$file" .rs
   done
-  printf '%s\n' bench-smoke
 }
 
 prepare() {
