@@ -220,3 +220,28 @@ fn needing_a_leader() -> tonic::Request<stream::Pending<LeaseKeepAliveRequest>> 
         .insert("hasleader", "true".parse().unwrap());
     request
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_needs_a_leader_is_served_while_there_is_one() {
+    let options = ["--heartbeat-interval=20", "--election-timeout=200"];
+    let mut members = futures::future::join_all(Member::of_cluster(3, &options)).await;
+    for member in &members {
+        tokio::time::timeout(PATIENCE, member.node.published())
+            .await
+            .expect("a leader");
+    }
+    let member = members.remove(0);
+    let mut client = LeaseClient::new(member.channel.clone());
+    let mut led = client
+        .lease_keep_alive(needing_a_leader())
+        .await
+        .unwrap()
+        .into_inner();
+    // Three times as long as a leader that says nothing would be waited for.
+    let nothing = tokio::time::timeout(Duration::from_secs(2), led.message()).await;
+    assert!(
+        nothing.is_err(),
+        "ended although there is a leader: {nothing:?}"
+    );
+    futures::future::join_all(members.into_iter().map(Member::stop)).await;
+}
