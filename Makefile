@@ -4,7 +4,7 @@
 .DEFAULT_GOAL := help
 ARGS ?=
 
-.PHONY: help setup run test bench lint format advisories clean-data
+.PHONY: help setup run test demo bench lint format advisories clean-data
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,6 +18,9 @@ run: ## build for release and start one node on 127.0.0.1:2379, data in ./gonfal
 test: ## the whole suite, as CI runs it: format, lints, licences, tests by layer
 	@scripts/test.sh $(ARGS)
 
+demo: ## three nodes on this machine and a tour of about a minute
+	@scripts/demo.sh $(ARGS)
+
 bench: ## etcd and Gonfalon side by side; table in bench/results/
 	@scripts/bench.sh $(ARGS)
 
@@ -30,5 +33,5 @@ format: ## format all Rust code
 advisories: ## known vulnerabilities in dependencies (fetches the RustSec database from GitHub)
 	@scripts/deny.sh check advisories
 
-clean-data: ## delete the data of `make run`
-	rm -rf gonfalon.data
+clean-data: ## delete the data of `make run` and `make demo`
+	rm -rf gonfalon.data demo.data
