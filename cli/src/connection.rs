@@ -84,6 +84,11 @@ impl Connection {
         &self.endpoints[0]
     }
 
+    /// How many servers there are to try.
+    pub(crate) fn endpoints(&self) -> usize {
+        self.endpoints.len()
+    }
+
     /// How long one call may take.
     pub(crate) fn timeout(&self) -> Duration {
         self.settings.command_timeout

@@ -64,37 +64,36 @@ pub(crate) async fn follow(
     mut each: impl AsyncFnMut(pb::WatchResponse) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let mut pause = PAUSE.0;
+    let mut tries_left = connection.endpoints();
     let mut began = false;
     loop {
-        let (endpoint, status) = match connection.channel().await {
+        match connection.channel().await {
             Ok((endpoint, channel)) => {
-                let lost = one_stream(channel, &mut watchers, options, &mut began, &mut each).await;
-                match lost {
-                    Ok(status) => (endpoint, status),
+                let mut begins = false;
+                let lost =
+                    one_stream(channel, &mut watchers, options, &mut begins, &mut each).await;
+                let status = match lost {
+                    Ok(status) => status,
                     Err(End::Refused(status)) => return Err(Failure::status(&endpoint, &status)),
                     Err(End::Failed(failure)) => return Err(failure),
+                };
+                connection.lost().await;
+                if begins {
+                    // A stream that got as far as this earns a short wait again.
+                    (began, pause) = (true, PAUSE.0);
                 }
+                tries_left = tries_left.saturating_sub(1);
+                if !began && tries_left == 0 {
+                    return Err(Failure::status(&endpoint, &status));
+                }
+                let why = status.message();
+                note(format_args!(
+                    "Lost {endpoint} ({why}); watching on where it stopped."
+                ));
             }
             Err(failure) if !began => return Err(failure),
-            Err(failure) => (
-                "no endpoint".to_owned(),
-                Status::unavailable(failure.what()),
-            ),
-        };
-        connection.lost().await;
-        if !began {
-            return Err(Failure::status(&endpoint, &status));
+            Err(failure) => note(format_args!("{}; trying again.", failure.what())),
         }
-        // A stream that got as far as to begin earns a short wait again.
-        let next = watchers
-            .iter()
-            .map(|watcher| watcher.next)
-            .min()
-            .unwrap_or(0);
-        note(format_args!(
-            "Lost {endpoint} ({}); watching on from revision {next}.",
-            status.message()
-        ));
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(PAUSE.1);
     }
@@ -111,7 +110,7 @@ async fn one_stream(
     channel: Channel,
     watchers: &mut [Watcher],
     options: Options,
-    began: &mut bool,
+    begins: &mut bool,
     each: &mut impl AsyncFnMut(pb::WatchResponse) -> Result<(), Failure>,
 ) -> Result<Status, End> {
     let (send, receive) = mpsc::channel(watchers.len());
@@ -140,7 +139,7 @@ async fn one_stream(
         if response.canceled {
             return Err(End::Failed(canceled(&response)));
         }
-        *began = true;
+        *begins = true;
         let at = usize::try_from(response.watch_id)
             .ok()
             .and_then(|id| id.checked_sub(1));
