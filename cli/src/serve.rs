@@ -78,7 +78,12 @@ fn help_text(name: Name) -> String {
 /// Tools that start an etcd read the first line; the rest says what this really is.
 fn versions(name: Name) -> String {
     let own = format!("Gonfalon Version: {}\n", version::GONFALON);
-    let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
+    // Go has names of its own.
+    let (os, arch) = match (std::env::consts::OS, std::env::consts::ARCH) {
+        (os, "x86_64") => (os, "amd64"),
+        (os, "aarch64") => (os, "arm64"),
+        other => other,
+    };
     match name {
         Name::Gonfalon => format!("{own}API: etcd {}\n", version::ETCD),
         Name::Etcd => format!(
