@@ -69,6 +69,9 @@ pub const PUBLISH_RETRY: Duration = Duration::from_millis(200);
 /// each, a stalled client costs 400 KB beside the events themselves, which all streams share.
 pub const MAILBOX_EVENTS_MAX: usize = 16 * 1024;
 
+/// Events for which a mailbox keeps memory while it is empty: 24 KB a stream, twice.
+pub const MAILBOX_EVENTS_KEPT: usize = 1024;
+
 /// Bytes of events that wait for one stream of watchers.
 pub const MAILBOX_BYTES_MAX: usize = 4 * 1024 * 1024;
 
@@ -85,4 +88,9 @@ pub const REPLAY_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Watchers of one stream that one read of history serves.
 pub const REPLAY_WATCHERS_MAX: usize = 64;
 
+/// Bytes of events in one message to a watcher, if that leaves its revisions whole: many clients
+/// take no more than 4 MiB at once.
+pub const WATCH_MESSAGE_BYTES: usize = 512 * 1024;
+
 const _: () = assert!(REPLAY_EVENTS_FIRST <= REPLAY_EVENTS_MAX);
+const _: () = assert!(MAILBOX_EVENTS_KEPT <= MAILBOX_EVENTS_MAX);

@@ -87,6 +87,7 @@ impl Grpc {
             watch: WatchService::new(
                 api,
                 config.request_bytes_max,
+                max,
                 config.watch_progress_notify_interval,
             ),
             health: HealthServer::new(health).max_decoding_message_size(max),

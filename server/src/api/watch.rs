@@ -6,22 +6,24 @@
 mod codec;
 mod frames;
 
-use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::FutureExt as _;
+use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream};
-use futures::{FutureExt as _, StreamExt as _};
 use gonfalon_core::watch::{CreateError, Filter, Spec, WatchId};
 use gonfalon_core::{KeyRange, Revision};
 use gonfalon_proto::etcdserverpb as pb;
 use pb::watch_create_request::FilterType;
 use pb::watch_request::RequestUnion;
-use tokio::time::{Interval, MissedTickBehavior};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::body::Body;
 use tonic::codegen::{Body as HttpBody, StdError};
 use tonic::server::{NamedService, StreamingService};
@@ -31,8 +33,8 @@ use tower::Service;
 use self::codec::WatchCodec;
 use self::frames::{Details, Frame, Frames};
 use super::status::Refusal;
-use super::{Api, status};
-use crate::watch::{Delivery, Entry, Subscriber};
+use super::{Api, grpc, status};
+use crate::watch::{Delivery, Subscriber};
 
 /// What answers about no watcher in particular are addressed to.
 const NO_WATCHER: i64 = -1;
@@ -45,6 +47,7 @@ const METHOD: &str = "Watch";
 pub(super) struct WatchService {
     api: Arc<Api>,
     request_bytes_max: usize,
+    message_bytes_max: usize,
     progress_interval: Duration,
 }
 
@@ -56,11 +59,13 @@ impl WatchService {
     pub(super) fn new(
         api: Arc<Api>,
         request_bytes_max: usize,
+        message_bytes_max: usize,
         progress_interval: Duration,
     ) -> Self {
         Self {
             api,
             request_bytes_max,
+            message_bytes_max,
             progress_interval,
         }
     }
@@ -84,10 +89,11 @@ where
         async move {
             let method = request.uri().path().rsplit('/').next().unwrap_or_default();
             if method != METHOD {
-                return Ok(super::grpc::unknown_method(Self::NAME, method).into_http());
+                return Ok(grpc::unknown_method(Self::NAME, method).into_http());
             }
-            let mut grpc = tonic::server::Grpc::new(WatchCodec);
-            Ok(grpc.streaming(service, request).await)
+            let mut server = tonic::server::Grpc::new(WatchCodec)
+                .max_decoding_message_size(service.message_bytes_max);
+            Ok(server.streaming(service, request).await)
         }
         .boxed()
     }
@@ -99,14 +105,13 @@ impl StreamingService<pb::WatchRequest> for WatchService {
     type Future = std::future::Ready<Result<Response<Self::ResponseStream>, Status>>;
 
     fn call(&mut self, request: Request<Streaming<pb::WatchRequest>>) -> Self::Future {
-        let watching = Watching::new(self, request.into_inner());
+        let watching = Box::new(Watching::new(self, request.into_inner()));
         let frames = stream::unfold(Some(watching), |watching| async {
             let mut watching = watching?;
-            match watching.next().await {
-                Ok(Some(frame)) => Some((Ok(frame), Some(watching))),
-                Ok(None) => None,
-                Err(error) => Some((Err(error), None)),
-            }
+            Some(match watching.next().await {
+                Ok(frame) => (Ok(frame), Some(watching)),
+                Err(error) => (Err(error), None),
+            })
         });
         std::future::ready(Ok(Response::new(frames.boxed())))
     }
@@ -115,15 +120,26 @@ impl StreamingService<pb::WatchRequest> for WatchService {
 /// One stream.
 struct Watching {
     api: Arc<Api>,
+    asking: Asking,
+    subscriber: Subscriber,
+    frames: Frames,
+}
+
+/// What a stream has to react to, beside events.
+struct Asking {
     /// None once the client has said its last word; it may go on listening.
     requests: Option<Streaming<pb::WatchRequest>>,
-    subscriber: Subscriber,
-    /// Taken from the subscriber, on its way into `ready`. Empty between two steps.
-    entries: Vec<Entry>,
-    frames: Frames,
-    ready: VecDeque<Frame>,
     progress: Interval,
-    stopping: tokio_util::sync::CancellationToken,
+    stopping: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+/// Something that a stream has to react to.
+enum Asked {
+    Request(pb::WatchRequest),
+    /// There will be no more requests.
+    NothingMore,
+    /// It is time to tell quiet watchers of progress.
+    QuietWatchers,
 }
 
 impl Watching {
@@ -136,86 +152,71 @@ impl Watching {
             .progress_interval
             .mul_f64(rand::random::<f64>() / 10.0);
         let period = service.progress_interval + jitter;
-        let mut progress = tokio::time::interval_at(tokio::time::Instant::now() + period, period);
+        let mut progress = interval_at(Instant::now() + period, period);
         progress.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let stopping = api.node.stopping();
         Self {
+            asking: Asking {
+                requests: Some(requests),
+                progress,
+                stopping: Box::pin(api.node.stopping().cancelled_owned()),
+            },
+            subscriber,
             frames: Frames::new(api.header_without_revision(), service.request_bytes_max),
             api,
-            requests: Some(requests),
-            subscriber,
-            entries: Vec::new(),
-            ready: VecDeque::new(),
-            progress,
-            stopping,
         }
     }
 
-    /// The next message; none when the client is gone.
-    async fn next(&mut self) -> Result<Option<Frame>, Status> {
+    /// The next message. A stream ends with an error or by being dropped, never by itself: a client
+    /// that has no more requests may go on listening.
+    async fn next(&mut self) -> Result<Frame, Status> {
         loop {
-            if let Some(frame) = self.ready.pop_front() {
-                return Ok(Some(frame));
+            if let Some(frame) = self.frames.next() {
+                return Ok(frame);
             }
-            // A stream of events must not keep requests waiting.
-            if let Some(requests) = &mut self.requests
-                && let Some(request) = requests.message().now_or_never()
-            {
-                self.take(request?);
+            // However much there is to do, others want to run too.
+            tokio::task::consume_budget().await;
+            // Events must keep neither requests nor progress waiting.
+            if let Some(asked) = self.asking.next().now_or_never() {
+                self.answer(asked?);
                 continue;
             }
-            let delivery = self.subscriber.next(&mut self.entries).await;
+            let delivery = self.subscriber.next(self.frames.entries()).await;
             let delivery = delivery.map_err(|error| Status::from(status::storage(error)))?;
-            let term = self.api.node.term();
-            self.frames
-                .deliver(term, delivery, &mut self.entries, &mut self.ready);
+            self.frames.deliver(self.api.node.term(), delivery);
             if delivery == Delivery::Nothing {
-                self.wait().await?;
+                tokio::select! {
+                    biased;
+                    () = self.subscriber.filled() => {}
+                    asked = self.asking.next() => self.answer(asked?),
+                }
             }
         }
     }
 
-    /// Waits for a request, for something to hand out, or for the time to tell of progress.
-    async fn wait(&mut self) -> Result<(), Status> {
-        let request = async {
-            match &mut self.requests {
-                Some(requests) => requests.message().await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            biased;
-            () = self.stopping.cancelled() => Err(Refusal::Stopped.into()),
-            () = self.subscriber.filled() => Ok(()),
-            request = request => {
-                self.take(request?);
-                Ok(())
-            }
-            _ = self.progress.tick() => {
+    /// Does what was asked. The answer is in the subscriber's queue, in its place among the events,
+    /// and taken from there at once: an id may be cancelled and used again by the next request.
+    fn answer(&mut self, asked: Asked) {
+        match asked {
+            Asked::NothingMore => self.asking.requests = None,
+            Asked::QuietWatchers => {
                 for id in self.frames.quiet_watchers() {
                     self.subscriber.progress(Some(id));
                 }
-                Ok(())
             }
+            Asked::Request(request) => match request.request_union {
+                Some(RequestUnion::CreateRequest(request)) => self.create(request),
+                Some(RequestUnion::CancelRequest(request)) => {
+                    // An id that nobody has is not worth an answer, as in etcd.
+                    self.subscriber.cancel(WatchId::new(request.watch_id));
+                }
+                Some(RequestUnion::ProgressRequest(_)) => {
+                    self.subscriber.progress(None);
+                }
+                None => {}
+            },
         }
-    }
-
-    fn take(&mut self, request: Option<pb::WatchRequest>) {
-        let Some(request) = request else {
-            self.requests = None;
-            return;
-        };
-        match request.request_union {
-            Some(RequestUnion::CreateRequest(request)) => self.create(request),
-            Some(RequestUnion::CancelRequest(request)) => {
-                // An id that nobody has is not worth an answer, as in etcd.
-                self.subscriber.cancel(WatchId::new(request.watch_id));
-            }
-            Some(RequestUnion::ProgressRequest(_)) => {
-                self.subscriber.progress(None);
-            }
-            None => {}
-        }
+        self.subscriber.take(self.frames.entries());
+        self.frames.deliver(self.api.node.term(), Delivery::Live);
     }
 
     fn create(&mut self, request: pb::WatchCreateRequest) {
@@ -256,13 +257,33 @@ impl Watching {
 
     /// Answers that a watcher was not created.
     fn refuse(&mut self, reason: &str) {
-        self.ready.push_back(Frame::message(pb::WatchResponse {
-            header: Some(self.api.header(self.api.revision())),
-            watch_id: NO_WATCHER,
-            created: true,
-            canceled: true,
-            cancel_reason: reason.to_owned(),
-            ..pb::WatchResponse::default()
-        }));
+        let at = self.subscriber.revision();
+        self.frames.refuse(self.api.node.term(), at, reason);
+    }
+}
+
+impl Asking {
+    /// The next request, or the time to tell of progress.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe.
+    async fn next(&mut self) -> Result<Asked, Status> {
+        let request = async {
+            match &mut self.requests {
+                Some(requests) => requests.message().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = &mut self.stopping => Err(Refusal::Stopped.into()),
+            _ = self.progress.tick() => Ok(Asked::QuietWatchers),
+            request = request => match request {
+                Ok(Some(request)) => Ok(Asked::Request(request)),
+                Ok(None) => Ok(Asked::NothingMore),
+                Err(error) => Err(grpc::in_etcds_words(error)),
+            },
+        }
     }
 }

@@ -10,7 +10,7 @@ use gonfalon_core::watch::{Mark, Queue, Sink, WatchId};
 use tokio::sync::Notify;
 
 use super::event::SharedEvent;
-use crate::limits::{MAILBOX_BYTES_MAX, MAILBOX_EVENTS_MAX};
+use crate::limits::{MAILBOX_BYTES_MAX, MAILBOX_EVENTS_KEPT, MAILBOX_EVENTS_MAX};
 
 /// Something to tell a subscriber, in its place among the rest.
 #[derive(Debug, Clone)]
@@ -19,6 +19,16 @@ pub enum Entry {
     Event(WatchId, Arc<SharedEvent>),
     /// An answer to something the subscriber asked for.
     Mark(Mark),
+}
+
+impl Entry {
+    /// The event; none of a mark.
+    pub fn into_event(self) -> Option<Arc<SharedEvent>> {
+        match self {
+            Self::Event(_, event) => Some(event),
+            Self::Mark(_) => None,
+        }
+    }
 }
 
 /// A handle to the queue; the hub has one and the subscriber the other.
@@ -43,9 +53,10 @@ impl Mailbox {
     /// Moves everything that is queued behind `entries`, which must be empty, and says whether
     /// watchers have become unsynced since the last call.
     ///
-    /// The queue goes on with the memory of `entries`.
+    /// The queue goes on with the memory of `entries`, unless it is much.
     pub(super) fn take(&self, entries: &mut Vec<Entry>) -> bool {
         debug_assert!(entries.is_empty(), "entries would be lost");
+        entries.shrink_to(MAILBOX_EVENTS_KEPT);
         let mut held = self.lock();
         std::mem::swap(&mut held.entries, entries);
         held.events = 0;

@@ -138,18 +138,25 @@ impl Subscriber {
             self.is_turn_of_history = false;
             return self.read_history(entries).await;
         }
-        self.is_turn_of_history = true;
-        if std::mem::take(&mut self.is_behind) {
-            let unsynced = self.watchers.lock().take_unsynced(self.stream());
-            self.backlog.extend(unsynced);
-        }
-        self.is_behind = self.mailbox.take(entries);
+        self.take(entries);
         let is_idle = entries.is_empty() && self.backlog.is_empty() && !self.is_behind;
         Ok(if is_idle {
             Delivery::Nothing
         } else {
             Delivery::Live
         })
+    }
+
+    /// Hands out what has happened into `entries`, which must be empty, and reads no history: the
+    /// answer to what was asked a moment ago is in it.
+    pub fn take(&mut self, entries: &mut Vec<Entry>) {
+        // This order is the one that the head of this file explains.
+        if std::mem::take(&mut self.is_behind) {
+            let unsynced = self.watchers.lock().take_unsynced(self.stream());
+            self.backlog.extend(unsynced);
+        }
+        self.is_behind = self.mailbox.take(entries);
+        self.is_turn_of_history = true;
     }
 
     /// Returns when there may be something to hand out again.
