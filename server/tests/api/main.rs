@@ -6,3 +6,4 @@ mod grpc;
 mod lock;
 mod member;
 mod range;
+mod watch;

@@ -33,7 +33,12 @@ pub(crate) struct Member {
 impl Member {
     /// A cluster of one.
     pub(crate) async fn alone() -> Self {
-        let member = Self::of_cluster(1, &[]).remove(0).await;
+        Self::alone_with(&[]).await
+    }
+
+    /// A cluster of one, with more options.
+    pub(crate) async fn alone_with(options: &[&str]) -> Self {
+        let member = Self::of_cluster(1, options).remove(0).await;
         tokio::time::timeout(PATIENCE, member.node.published())
             .await
             .expect("it leads itself");
