@@ -24,7 +24,7 @@ use std::time::Duration;
 use gonfalon_core::{Answer, Command, Error, History, HistoryError, Revision, State};
 use gonfalon_proto::etcdserverpb as pb;
 
-pub use grpc::Grpc;
+pub use grpc::{Answering, Grpc};
 
 use crate::config::Config;
 use crate::node::Node;

@@ -17,7 +17,7 @@ use axum::{Json, Router};
 use gonfalon_core::command::AlarmKind;
 use serde::Serialize;
 
-pub(crate) use count::Counted;
+pub(crate) use count::{Answering, Counted, Sent};
 
 use crate::metrics::{Metrics, View};
 use crate::node::Node;

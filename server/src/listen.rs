@@ -1,16 +1,27 @@
 //! Sockets, and the connections on them.
 //!
-//! gRPC and HTTP share a port: a connection speaks HTTP/1 or HTTP/2 as its first bytes say, and the
-//! router tells gRPC methods from pages by their paths.
+//! gRPC and HTTP share a port: a connection speaks HTTP/1 or HTTP/2 as its first bytes say, and
+//! [`Front`] tells gRPC from pages by the content type.
+
+mod front;
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::time::Duration;
 
-use axum::Router;
+use axum::BoxError;
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper::service::Service;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
-use tonic::transport::server::TcpIncoming;
+
+pub(crate) use front::Front;
 
 use crate::config::{Config, ListenUrl};
 
@@ -29,6 +40,13 @@ const HEADER_BYTES_MAX: u32 = 64 * 1024;
 /// Streams that a client has reset and that we have not noticed yet, before the connection is
 /// closed: the guard against clients that open and reset streams as fast as they can.
 const PENDING_RESETS_MAX: usize = 100;
+
+/// What requests under way get to finish when the server stops. Those that take longer are streams
+/// that would never end: their clients go to another member.
+const DRAIN: Duration = Duration::from_millis(500);
+
+/// Pause after a connection could not be accepted, for want of file descriptors most likely.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// A socket that could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -89,25 +107,110 @@ fn open(address: SocketAddr, config: &Config) -> std::io::Result<(SocketAddr, Tc
     Ok((listener.local_addr()?, listener))
 }
 
-/// Serves `router` on `listener` until `stop`.
-pub(crate) async fn serve(
+/// Serves `service` on `listener` until `stop`; then requests under way get [`DRAIN`] to finish.
+pub(crate) async fn serve<S, B>(
     listener: TcpListener,
-    router: Router,
+    service: S,
     limits: Limits,
     stop: CancellationToken,
-) -> Result<(), String> {
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    tonic::transport::Server::builder()
-        .accept_http1(true)
+) -> Result<(), String>
+where
+    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Into<BoxError>,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    let builder = builder(&limits);
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            Some(ended) = connections.join_next() => raise(ended),
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    let (builder, service) = (builder.clone(), service.clone());
+                    connections.spawn(connection(stream, builder, service, stop.child_token()));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+    // Whoever connects from here on is refused at once.
+    drop(listener);
+    let drained = async {
+        while let Some(ended) = connections.join_next().await {
+            raise(ended);
+        }
+    };
+    if tokio::time::timeout(DRAIN, drained).await.is_err() {
+        tracing::debug!(
+            left = connections.len(),
+            "closing connections with open streams"
+        );
+    }
+    Ok(())
+}
+
+/// A panic goes on where it is seen.
+fn raise(ended: Result<(), JoinError>) {
+    if let Err(error) = ended
+        && let Ok(panic) = error.try_into_panic()
+    {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+fn builder(limits: &Limits) -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http2()
+        .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_concurrent_streams(limits.concurrent_streams_max)
-        .http2_keepalive_interval(Some(limits.keepalive_interval))
-        .http2_keepalive_timeout(Some(limits.keepalive_timeout))
-        .http2_max_header_list_size(HEADER_BYTES_MAX)
-        .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS_MAX))
-        .add_routes(router.into())
-        .serve_with_incoming_shutdown(incoming, stop.cancelled())
-        .await
-        .map_err(|error| error.to_string())
+        .keep_alive_interval(Some(limits.keepalive_interval))
+        .keep_alive_timeout(limits.keepalive_timeout)
+        .max_header_list_size(HEADER_BYTES_MAX)
+        .max_pending_accept_reset_streams(PENDING_RESETS_MAX);
+    // Without a timer, a client that sends half a header would be waited for without end.
+    builder.http1().timer(TokioTimer::new());
+    builder
+}
+
+/// Serves one connection until its end, or until `stop` and then to the end of what is under way.
+async fn connection<S, B>(
+    stream: TcpStream,
+    builder: Builder<TokioExecutor>,
+    service: S,
+    stop: CancellationToken,
+) where
+    S: Service<Request<Incoming>, Response = Response<B>> + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Into<BoxError>,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    // Answers are small and somebody waits for each.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "a connection without TCP_NODELAY");
+    }
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let ended = tokio::select! {
+        biased;
+        ended = connection.as_mut() => ended,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection ended");
+    }
 }

@@ -9,13 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gonfalon_proto::peer::peer_server::PeerServer;
+use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 
 use crate::api::Grpc;
 use crate::config::{Config, ConfigError, InitialState, Url};
 use crate::http::{Counted, Pages};
 use crate::limits::PEER_MESSAGE_BYTES_MAX;
-use crate::listen::{self, Limits, ListenError};
+use crate::listen::{self, Front, Limits, ListenError};
 use crate::metrics::Metrics;
 use crate::node::{InitialMember, Node, NodeConfig, OpenError, PeerService};
 use crate::tasks::{TaskError, Tasks};
@@ -124,23 +125,25 @@ fn serve(sockets: Sockets, config: &Config, node: &Node, tasks: &mut Tasks) {
     ))
     .max_decoding_message_size(PEER_MESSAGE_BYTES_MAX)
     .max_encoding_message_size(PEER_MESSAGE_BYTES_MAX);
-    let peer = tonic::service::Routes::new(peer).into_axum_router();
+    let peer = TowerToHyperService::new(peer);
     let metrics = node.store().metrics();
     let pages = Pages::new(node.clone(), metrics.clone(), config.quota_bytes);
     let grpc = Counted::new(Grpc::new(node.clone(), config), metrics.clone());
-    let client = pages.routes().fallback_service(grpc);
-    let groups = [
-        ("peer listener", sockets.peer, peer),
-        ("client listener", sockets.client, client.clone()),
-        ("client HTTP listener", sockets.client_http, client),
-        ("metrics listener", sockets.metrics, pages.monitoring()),
-    ];
-    for (name, listeners, router) in groups {
-        for (_, listener) in listeners {
-            let serving =
-                listen::serve(listener, router.clone(), limits.clone(), tasks.stop_token());
-            tasks.spawn(name, serving);
-        }
+    let client = Front::new(grpc, pages.routes());
+    let monitoring = TowerToHyperService::new(pages.monitoring());
+
+    let stop = tasks.stop_token();
+    for (_, listener) in sockets.peer {
+        let serving = listen::serve(listener, peer.clone(), limits.clone(), stop.clone());
+        tasks.spawn("peer listener", serving);
+    }
+    for (_, listener) in sockets.client.into_iter().chain(sockets.client_http) {
+        let serving = listen::serve(listener, client.clone(), limits.clone(), stop.clone());
+        tasks.spawn("client listener", serving);
+    }
+    for (_, listener) in sockets.metrics {
+        let serving = listen::serve(listener, monitoring.clone(), limits.clone(), stop.clone());
+        tasks.spawn("metrics listener", serving);
     }
 }
 

@@ -4,6 +4,7 @@
 //! known. What etcd's interceptors do for every call is here too: the metadata `hasleader` and
 //! `client-api-version`.
 
+mod deadline;
 mod stream;
 mod words;
 
@@ -23,7 +24,7 @@ use gonfalon_proto::etcdserverpb::maintenance_server::MaintenanceServer;
 use gonfalon_proto::v3electionpb::election_server::ElectionServer;
 use gonfalon_proto::v3lockpb::lock_server::LockServer;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Request, Response, StatusCode, header};
+use http::{HeaderMap, Request, Response};
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::{Body as HttpBody, StdError};
@@ -32,6 +33,7 @@ use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 use tower::Service;
 
+use deadline::Deadline;
 pub(super) use words::{in_etcds_words, unknown_method};
 
 use super::Api;
@@ -45,8 +47,6 @@ use crate::node::Node;
 const OVERHEAD_BYTES: usize = 512 * 1024;
 
 /// The gRPC services of one member, as one tower service. Cheap to clone.
-///
-/// Anything that is not gRPC is answered with 404, so that it can stand behind the pages of HTTP.
 #[derive(Debug, Clone)]
 pub struct Grpc {
     services: Arc<Services>,
@@ -112,9 +112,6 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Answering {
-        if !is_grpc(request.headers()) {
-            return Answering::with(not_found());
-        }
         let needs_leader = match self.services.admit(request.headers()) {
             Ok(needs_leader) => needs_leader,
             Err(refusal) => return Answering::with(Status::from(refusal).into_http()),
@@ -122,6 +119,7 @@ where
         let Some(path) = request.uri().path_and_query().cloned() else {
             return Answering::with(words::unknown("").into_http());
         };
+        let deadline = Deadline::of(request.headers());
         let Some(answer) = self.services.call(request) else {
             return Answering::with(words::unknown(path.path()).into_http());
         };
@@ -129,6 +127,7 @@ where
         Answering {
             answer,
             path: Some(path),
+            deadline,
             needs_leader: services,
         }
     }
@@ -181,6 +180,7 @@ pub struct Answering {
     answer: BoxFuture<'static, Answer>,
     /// What was called; taken once answered.
     path: Option<PathAndQuery>,
+    deadline: Option<Deadline>,
     /// Set if a stream must end when there is no leader any more.
     needs_leader: Option<Arc<Services>>,
 }
@@ -198,6 +198,7 @@ impl Answering {
         Self {
             answer: Box::pin(ready(Ok(response))),
             path: None,
+            deadline: None,
             needs_leader: None,
         }
     }
@@ -208,7 +209,13 @@ impl Future for Answering {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
         let Poll::Ready(Ok(response)) = self.answer.as_mut().poll(cx) else {
-            return Poll::Pending;
+            let Some(deadline) = &mut self.deadline else {
+                return Poll::Pending;
+            };
+            // The work is dropped with this: whoever waits in a queue leaves it.
+            return deadline
+                .poll(cx)
+                .map(|()| Ok(words::deadline_exceeded().into_http()));
         };
         let response = match self.path.take() {
             Some(path) => words::translate(response, path.path()),
@@ -222,20 +229,4 @@ impl Future for Answering {
             None => response,
         }))
     }
-}
-
-fn is_grpc(headers: &HeaderMap) -> bool {
-    headers
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
-}
-
-/// As Go's HTTP server says it.
-fn not_found() -> Response<Body> {
-    let body = axum::body::Body::from("404 page not found\n");
-    let mut response = Response::new(Body::new(body));
-    *response.status_mut() = StatusCode::NOT_FOUND;
-    let text = header::HeaderValue::from_static("text/plain; charset=utf-8");
-    response.headers_mut().insert(header::CONTENT_TYPE, text);
-    response
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
-use http::{HeaderMap, Request, Response, header};
+use http::{HeaderMap, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use tonic::Status;
 use tower::Service;
@@ -43,26 +43,22 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let call = is_grpc(request.headers()).then(|| self.metrics.rpc.begin(request.uri().path()));
+        let call = self.metrics.rpc.begin(request.uri().path());
         let metrics = self.metrics.clone();
         let request = request.map(|body| Received { body, metrics });
         Answering {
             inner: self.inner.call(request),
-            call,
+            call: Some(call),
             metrics: self.metrics.clone(),
         }
     }
-}
-
-fn is_grpc(headers: &HeaderMap) -> bool {
-    let kind = headers.get(header::CONTENT_TYPE);
-    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
 }
 
 /// The answer of a counted call.
 #[derive(Debug)]
 pub(crate) struct Answering<F> {
     inner: F,
+    /// Taken by the answer, with whose body the call ends.
     call: Option<Call>,
     metrics: Arc<Metrics>,
 }
@@ -75,7 +71,7 @@ where
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let Ok(response) = std::task::ready!(Pin::new(&mut self.inner).poll(context));
-        let mut call = self.call.take();
+        let mut call = self.call.take().expect("a call is answered once");
         // An answer without a body has its code in the headers.
         note_code(&mut call, response.headers());
         let metrics = self.metrics.clone();
@@ -87,10 +83,8 @@ where
     }
 }
 
-fn note_code(call: &mut Option<Call>, headers: &HeaderMap) {
-    if let Some(call) = call
-        && let Some(status) = Status::from_header_map(headers)
-    {
+fn note_code(call: &mut Call, headers: &HeaderMap) {
+    if let Some(status) = Status::from_header_map(headers) {
         call.ended(status.code());
     }
 }
@@ -135,7 +129,7 @@ impl<B: Body + Unpin> Body for Received<B> {
 #[derive(Debug)]
 pub(crate) struct Sent {
     body: tonic::body::Body,
-    call: Option<Call>,
+    call: Call,
     metrics: Arc<Metrics>,
 }
 
@@ -161,9 +155,7 @@ impl Body for Sent {
             }
             Some(Err(status)) => {
                 let code = status.code();
-                if let Some(call) = &mut self.call {
-                    call.ended(code);
-                }
+                self.call.ended(code);
             }
             None => {}
         }

@@ -7,6 +7,7 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use futures::stream;
 use gonfalon_proto::etcdserverpb::lease_client::LeaseClient;
 use gonfalon_proto::etcdserverpb::{LeaseKeepAliveRequest, PutRequest, RangeRequest};
+use gonfalon_proto::v3lockpb::LockRequest;
 use gonfalon_server::api::Grpc;
 use http::{Request, Response, StatusCode};
 use prost::Message as _;
@@ -143,15 +144,46 @@ async fn a_client_version_that_is_no_text_is_refused() {
 }
 
 #[tokio::test]
-async fn what_is_not_grpc_is_not_found() {
+async fn a_call_that_takes_longer_than_the_client_waits_is_dropped() {
     let member = Member::alone().await;
-    let request = Request::get("http://member/nothing")
-        .body(Body::empty())
-        .unwrap();
-    assert_eq!(
-        answer(&member, request).await.status(),
-        StatusCode::NOT_FOUND
+    let (holder, waiter) = (member.grant(60).await, member.grant(60).await);
+    let lock = |lease| {
+        let lock = LockRequest {
+            name: "l".into(),
+            lease,
+        };
+        let mut request = call("/v3lockpb.Lock/Lock", framed(&lock, false));
+        request
+            .headers_mut()
+            .insert("grpc-timeout", "300m".parse().unwrap());
+        request
+    };
+    let held = answer(&member, lock(holder)).await;
+    assert!(
+        Status::from_header_map(held.headers()).is_none(),
+        "nobody was before it"
     );
+    assert_eq!(
+        refusal(&member, lock(waiter)).await,
+        (
+            Code::DeadlineExceeded,
+            "context deadline exceeded".to_owned()
+        )
+    );
+    member.wait_for_queue_of("l", 1).await;
+}
+
+#[tokio::test]
+async fn what_is_not_grpc_is_a_page_or_not_found() {
+    let member = Member::alone().await;
+    let version = member.page("/version").await;
+    assert!(version.starts_with("HTTP/1.1 200 OK\r\n"), "{version}");
+    let nothing = member.page("/nothing").await;
+    assert!(
+        nothing.starts_with("HTTP/1.1 404 Not Found\r\n"),
+        "{nothing}"
+    );
+    assert!(nothing.ends_with("404 page not found\n"), "{nothing}");
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Members in this process, and clients of them.
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
 use gonfalon_proto::etcdserverpb::kv_client::KvClient;
@@ -13,6 +13,8 @@ use gonfalon_server::Server;
 use gonfalon_server::config::{Config, Invocation, Options};
 use gonfalon_server::node::Node;
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tonic::transport::Channel;
@@ -25,6 +27,7 @@ pub(crate) struct Member {
     pub(crate) node: Node,
     pub(crate) config: Config,
     pub(crate) channel: Channel,
+    address: SocketAddr,
     stop: oneshot::Sender<()>,
     stopped: JoinHandle<()>,
     _dir: TempDir,
@@ -89,6 +92,7 @@ impl Member {
     async fn open(config: Config, url: String, dir: TempDir) -> Self {
         let server = Server::open(config.clone()).await.unwrap();
         let node = server.node().clone();
+        let address = server.client_addresses()[0];
         let (stop, signal) = oneshot::channel();
         let stopped = tokio::spawn(async move {
             server
@@ -101,6 +105,7 @@ impl Member {
             node,
             config,
             channel,
+            address,
             stop,
             stopped,
             _dir: dir,
@@ -112,6 +117,16 @@ impl Member {
         drop(self.node);
         drop(self.stop);
         self.stopped.await.unwrap();
+    }
+
+    /// What a browser would be told, headers and all.
+    pub(crate) async fn page(&self, path: &str) -> String {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: member\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
     }
 
     pub(crate) fn kv(&self) -> KvClient<Channel> {
