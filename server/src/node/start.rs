@@ -294,6 +294,7 @@ impl Node {
     async fn follow_leadership(&self) -> String {
         let mut metrics = self.raft().metrics();
         let mut led_term = None;
+        let mut elected_term = None;
         let mut leader = None;
         let mut membership = None;
         loop {
@@ -318,11 +319,13 @@ impl Node {
                 self.learn_peers(&now_membership);
                 membership = Some(now_membership);
             }
+            if term.is_some() && term > elected_term {
+                // It was elected by a quorum just now. Once a term: whether it still has a quorum
+                // is what it cannot know of itself.
+                self.heard_from_leader();
+                elected_term = term;
+            }
             if term != led_term {
-                if term.is_some() {
-                    // It was elected by a quorum just now.
-                    self.heard_from_leader();
-                }
                 led_term = match term {
                     Some(term) if self.begin_leading(term).await => Some(term),
                     Some(_) => None,

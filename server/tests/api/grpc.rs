@@ -1,7 +1,5 @@
 //! What holds for every call: sizes, unknown methods, metadata, health.
 
-use std::time::Duration;
-
 use axum::body::Body;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use futures::stream;
@@ -11,12 +9,12 @@ use gonfalon_proto::v3lockpb::LockRequest;
 use gonfalon_server::api::Grpc;
 use http::{Request, Response, StatusCode};
 use prost::Message as _;
-use tonic::{Code, IntoRequest as _, Status};
+use tonic::{Code, Status};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 use tower::ServiceExt as _;
 
-use crate::member::{Member, PATIENCE};
+use crate::member::Member;
 
 /// A message as gRPC frames it.
 fn framed(message: &impl prost::Message, is_compressed: bool) -> Bytes {
@@ -242,38 +240,4 @@ async fn renewals_are_answered_in_order_and_an_unknown_lease_is_no_error() {
         answers.message().await.unwrap().is_none(),
         "the client is done, and so is the stream"
     );
-}
-
-/// A stream of renewals that stays open, with the metadata `hasleader`.
-fn needing_a_leader() -> tonic::Request<stream::Pending<LeaseKeepAliveRequest>> {
-    let mut request = stream::pending().into_request();
-    request
-        .metadata_mut()
-        .insert("hasleader", "true".parse().unwrap());
-    request
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn who_needs_a_leader_is_served_while_there_is_one() {
-    let options = ["--heartbeat-interval=20", "--election-timeout=200"];
-    let mut members = futures::future::join_all(Member::of_cluster(3, &options)).await;
-    for member in &members {
-        tokio::time::timeout(PATIENCE, member.node.published())
-            .await
-            .expect("a leader");
-    }
-    let member = members.remove(0);
-    let mut client = LeaseClient::new(member.channel.clone());
-    let mut led = client
-        .lease_keep_alive(needing_a_leader())
-        .await
-        .unwrap()
-        .into_inner();
-    // Three times as long as a leader that says nothing would be waited for.
-    let nothing = tokio::time::timeout(Duration::from_secs(2), led.message()).await;
-    assert!(
-        nothing.is_err(),
-        "ended although there is a leader: {nothing:?}"
-    );
-    futures::future::join_all(members.into_iter().map(Member::stop)).await;
 }

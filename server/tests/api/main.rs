@@ -3,6 +3,7 @@
 
 mod election;
 mod grpc;
+mod leaderless;
 mod lock;
 mod member;
 mod range;

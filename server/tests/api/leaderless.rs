@@ -1,0 +1,125 @@
+//! What a member that has lost its cluster tells clients and probes.
+
+use std::time::Duration;
+
+use futures::{StreamExt as _, stream};
+use gonfalon_proto::etcdserverpb::lease_client::LeaseClient;
+use gonfalon_proto::etcdserverpb::maintenance_client::MaintenanceClient;
+use gonfalon_proto::etcdserverpb::{LeaseKeepAliveRequest, LeaseKeepAliveResponse, StatusRequest};
+use tonic::{Code, IntoStreamingRequest as _, Status, Streaming};
+
+use crate::member::{Member, PATIENCE};
+
+/// As short as a busy machine allows.
+const OPTIONS: [&str; 2] = ["--heartbeat-interval=20", "--election-timeout=200"];
+
+/// An election timeout until the leader counts as lost, four more until streams end, and as much
+/// again for a busy machine.
+const NOTICED_MAX: Duration = Duration::from_secs(2);
+
+/// Opens a stream of renewals that stays open, with the metadata `hasleader`.
+async fn renew_while_led(member: &Member) -> Result<Streaming<LeaseKeepAliveResponse>, Status> {
+    let mut request = stream::pending::<LeaseKeepAliveRequest>().into_streaming_request();
+    let metadata = request.metadata_mut();
+    metadata.insert("hasleader", "true".parse().unwrap());
+    let mut client = LeaseClient::new(member.channel.clone());
+    Ok(client.lease_keep_alive(request).await?.into_inner())
+}
+
+/// Three members that have found a leader: the one to ask, which leads or not, and the others.
+async fn cluster(asked_leads: bool) -> (Member, Vec<Member>) {
+    let mut members = futures::future::join_all(Member::of_cluster(3, &OPTIONS)).await;
+    for member in &members {
+        tokio::time::timeout(PATIENCE, member.node.published())
+            .await
+            .expect("a leader");
+    }
+    let leads = |member: &Member| {
+        let status = member.node.status();
+        status.leader == Some(status.member_id)
+    };
+    let asked = members
+        .iter()
+        .position(|member| leads(member) == asked_leads);
+    let asked = members.remove(asked.expect("one leads, two do not"));
+    (asked, members)
+}
+
+fn refusal(status: &Status) -> (Code, &str) {
+    (status.code(), status.message())
+}
+
+const NO_LEADER: (Code, &str) = (Code::Unavailable, "etcdserver: no leader");
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_needs_a_leader_is_served_while_there_is_one() {
+    for asked_leads in [true, false] {
+        let (asked, others) = cluster(asked_leads).await;
+        let mut led = renew_while_led(&asked).await.unwrap();
+        // Twice as long as a leader that says nothing would be waited for.
+        let nothing = tokio::time::timeout(Duration::from_secs(2), led.message()).await;
+        assert!(
+            nothing.is_err(),
+            "ended although there is a leader: {nothing:?}"
+        );
+        stream::iter(others)
+            .for_each_concurrent(2, Member::stop)
+            .await;
+        let ended = tokio::time::timeout(NOTICED_MAX, led.message()).await;
+        let ended = ended.expect("a stream ends without a leader").unwrap_err();
+        assert_eq!(
+            refusal(&ended),
+            NO_LEADER,
+            "the asked one led: {asked_leads}"
+        );
+        let refused = renew_while_led(&asked).await.unwrap_err();
+        assert_eq!(
+            refusal(&refused),
+            NO_LEADER,
+            "the asked one led: {asked_leads}"
+        );
+        asked.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_without_a_quorum_says_so_to_whoever_looks_after_it() {
+    for asked_leads in [true, false] {
+        let (asked, others) = cluster(asked_leads).await;
+        let mut maintenance = MaintenanceClient::new(asked.channel.clone());
+        let before = maintenance.status(StatusRequest {}).await.unwrap();
+        assert!(before.get_ref().leader != 0 && before.get_ref().errors.is_empty());
+        stream::iter(others)
+            .for_each_concurrent(2, Member::stop)
+            .await;
+
+        let noticed = async {
+            while asked.node.status().leader.is_some() {
+                tokio::task::yield_now().await;
+            }
+        };
+        let noticed = tokio::time::timeout(NOTICED_MAX, noticed).await;
+        noticed.expect("a leader without a quorum leads nobody");
+        let status = maintenance.status(StatusRequest {}).await.unwrap();
+        let status = status.into_inner();
+        assert_eq!(
+            (status.leader, status.errors.as_slice()),
+            (0, [NO_LEADER.1.to_owned()].as_slice())
+        );
+
+        let health = asked.page("/health").await;
+        assert!(health.starts_with("HTTP/1.1 503 "), "{health}");
+        assert!(
+            health.ends_with(r#"{"health":"false","reason":"RAFT NO LEADER"}"#),
+            "{health}"
+        );
+        let local = asked.page("/health?serializable=true").await;
+        assert!(local.starts_with("HTTP/1.1 200 "), "{local}");
+        let ready = asked.page("/readyz").await;
+        assert!(ready.starts_with("HTTP/1.1 503 "), "{ready}");
+        assert!(ready.contains("[-]linearizable_read failed: "), "{ready}");
+        let live = asked.page("/livez").await;
+        assert!(live.starts_with("HTTP/1.1 200 "), "{live}");
+        asked.stop().await;
+    }
+}
