@@ -78,8 +78,6 @@ impl Pages {
             term: status.term,
             committed_index: status.committed_index,
             applied_index: status.applied_index,
-            proposals_pending: self.node.proposals_pending(),
-            proposals_failed: self.node.proposals_failed_total(),
             size_bytes: store.size_bytes(),
             size_in_use_bytes: store.size_in_use_bytes(),
             quota_bytes: self.quota_bytes.unwrap_or(0),

@@ -411,16 +411,6 @@ impl Node {
         }
     }
 
-    /// Callers whose command is on its way.
-    pub fn proposals_pending(&self) -> u64 {
-        self.inner.proposer.waiting()
-    }
-
-    /// Commands that were given up since the start.
-    pub fn proposals_failed_total(&self) -> u64 {
-        self.inner.proposer.failed_total()
-    }
-
     fn id(&self) -> u64 {
         self.inner.identity.member_id.get()
     }

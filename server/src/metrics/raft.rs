@@ -9,6 +9,10 @@ use super::Make;
 pub struct Raft {
     /// Leaders seen since the start, the first one included.
     pub leader_changes: IntCounter,
+    /// Callers whose command is on its way.
+    pub proposals_pending: IntGauge,
+    /// Commands that were given up, by this member or by their callers.
+    pub proposals_failed: IntCounter,
     /// Batches that took longer to apply than `--warning-apply-duration`.
     pub slow_apply: IntCounter,
     /// Snapshots of other members that are being installed.
@@ -21,6 +25,14 @@ impl Raft {
             leader_changes: make.counter(
                 "etcd_server_leader_changes_seen_total",
                 "Changes of the leader that this member has seen.",
+            ),
+            proposals_pending: make.gauge(
+                "etcd_server_proposals_pending",
+                "Commands that were proposed and wait for their answer.",
+            ),
+            proposals_failed: make.counter(
+                "etcd_server_proposals_failed_total",
+                "Commands that were proposed and got no answer.",
             ),
             slow_apply: make.counter(
                 "etcd_server_slow_apply_total",

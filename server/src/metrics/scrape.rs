@@ -21,10 +21,6 @@ pub struct View {
     pub committed_index: u64,
     /// Index of the last applied log entry.
     pub applied_index: u64,
-    /// Commands that wait for their answer.
-    pub proposals_pending: u64,
-    /// Commands given up since the start.
-    pub proposals_failed: u64,
     /// Revision of the store.
     pub revision: i64,
     /// Revision of the last compaction; −1 if there was none.
@@ -102,14 +98,6 @@ impl View {
             "Index of the last log entry applied.",
             signed(self.applied_index),
         );
-        gauge(
-            "etcd_server_proposals_pending",
-            "Commands that were proposed and wait for their answer.",
-            signed(self.proposals_pending),
-        );
-        let failed = "Commands that were proposed and got no answer.";
-        make.counter("etcd_server_proposals_failed_total", failed)
-            .inc_by(self.proposals_failed);
         self.add_store(make);
         gauge(
             "etcd_debugging_mvcc_watch_stream_total",

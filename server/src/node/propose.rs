@@ -16,6 +16,7 @@ use futures::stream::FuturesUnordered;
 use gonfalon_core::command::{Batch, Command};
 use gonfalon_core::{MemberId, Reply};
 use openraft::errors::{ClientWriteError, ForwardToLeader, RaftError};
+use prometheus::IntCounter;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -27,6 +28,7 @@ use crate::limits::{
     BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, COMMAND_BYTES_MAX, IN_FLIGHT_MAX, PROPOSAL_RETRY,
     QUEUE_BYTES_MAX, QUEUE_COMMANDS_MAX,
 };
+use crate::metrics::{self, Inflight, Metrics};
 use crate::raft::{Payload, TypeConfig};
 
 /// The queue in front of Raft.
@@ -39,8 +41,7 @@ pub(super) struct Proposer {
     /// Starts at a random place: entries of an earlier life of this member are applied again after
     /// a restart, and must not be taken for answers to this life's callers.
     next_sequence: AtomicU64,
-    waiting: AtomicU64,
-    failed_total: AtomicU64,
+    metrics: Arc<Metrics>,
 }
 
 #[derive(Debug, Default)]
@@ -58,16 +59,39 @@ struct Queued {
     since: Instant,
 }
 
+/// A caller that waits for an answer. One that goes away without it is counted as failed, too.
+#[derive(Debug)]
+struct Waiting<'a> {
+    failed: &'a IntCounter,
+    is_answered: bool,
+    _inflight: Inflight,
+}
+
+impl<'a> Waiting<'a> {
+    fn of(metrics: &'a metrics::Raft) -> Self {
+        Self {
+            failed: &metrics.proposals_failed,
+            is_answered: false,
+            _inflight: Inflight::of(&metrics.proposals_pending),
+        }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.failed.inc_by(u64::from(!self.is_answered));
+    }
+}
+
 impl Proposer {
-    pub(super) fn new(origin: MemberId, pending: Arc<Pending>) -> Self {
+    pub(super) fn new(origin: MemberId, pending: Arc<Pending>, metrics: Arc<Metrics>) -> Self {
         Self {
             queue: Mutex::default(),
             arrived: Notify::new(),
             pending,
             origin,
             next_sequence: AtomicU64::new(rand::random::<u64>() >> 1),
-            waiting: AtomicU64::new(0),
-            failed_total: AtomicU64::new(0),
+            metrics,
         }
     }
 
@@ -75,12 +99,9 @@ impl Proposer {
     pub(super) async fn propose(&self, command: Command) -> Result<Reply, NodeError> {
         let (answer, answered) = oneshot::channel();
         self.enqueue(command, answer)?;
-        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let mut waiting = Waiting::of(&self.metrics.raft);
         let result = answered.await.unwrap_or(Err(NodeError::Stopped));
-        self.waiting.fetch_sub(1, Ordering::Relaxed);
-        if result.is_err() {
-            self.failed_total.fetch_add(1, Ordering::Relaxed);
-        }
+        waiting.is_answered = result.is_ok();
         result
     }
 
@@ -241,16 +262,6 @@ impl Proposer {
         self.pending.fail_everything(&NodeError::Stopped);
     }
 
-    /// Callers that wait for an answer now.
-    pub(super) fn waiting(&self) -> u64 {
-        self.waiting.load(Ordering::Relaxed)
-    }
-
-    /// Proposals that were given up since the start.
-    pub(super) fn failed_total(&self) -> u64 {
-        self.failed_total.load(Ordering::Relaxed)
-    }
-
     fn lock(&self) -> std::sync::MutexGuard<'_, Queue> {
         self.queue
             .lock()
@@ -319,5 +330,45 @@ fn late(raft: &Raft) -> NodeError {
         NodeError::Timeout
     } else {
         NodeError::TimeoutLeaderLost
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gonfalon_core::LeaseId;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_caller_is_counted_until_it_is_answered_or_goes_away() {
+        let metrics = Arc::new(Metrics::default());
+        let pending = Arc::new(Pending::default());
+        let proposer = Proposer::new(MemberId::new(1), pending.clone(), metrics.clone());
+        let counted = || {
+            let raft = &metrics.raft;
+            (raft.proposals_pending.get(), raft.proposals_failed.get())
+        };
+        let revoke = |id| {
+            let id = LeaseId::new(id);
+            proposer.propose(Command::LeaseRevoke { id })
+        };
+        let (mut first, mut second) = (Box::pin(revoke(1)), Box::pin(revoke(2)));
+        assert!(futures::poll!(first.as_mut()).is_pending());
+        assert!(futures::poll!(second.as_mut()).is_pending());
+        assert_eq!(counted(), (2, 0), "both wait");
+        drop(first);
+        assert_eq!(counted(), (1, 1), "the first has gone away");
+
+        let (sequence, _) = proposer.next_batch().expect("the second is queued");
+        let answers = pending.take(sequence).expect("the batch is pending");
+        let reply = Reply {
+            revision: gonfalon_core::Revision::new(1),
+            result: Err(gonfalon_core::Error::LeaseNotFound),
+        };
+        for answer in answers {
+            answer.send(Ok(reply.clone())).expect("it still waits");
+        }
+        assert_eq!(second.await, Ok(reply));
+        assert_eq!(counted(), (0, 1), "a refusal is an answer");
     }
 }

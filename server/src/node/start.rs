@@ -154,7 +154,7 @@ impl Node {
         let node = Self {
             inner: Arc::new(Inner {
                 raft,
-                proposer: Proposer::new(identity.member_id, pending),
+                proposer: Proposer::new(identity.member_id, pending, config.metrics.clone()),
                 identity,
                 store,
                 reads: ReadIndex::new(),
