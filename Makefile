@@ -4,7 +4,7 @@
 .DEFAULT_GOAL := help
 ARGS ?=
 
-.PHONY: help setup run test demo bench lint format advisories clean-data
+.PHONY: help setup run test kills demo bench lint format advisories clean-data
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,6 +17,9 @@ run: ## build for release and start one node on 127.0.0.1:2379, data in ./gonfal
 
 test: ## the whole suite, as CI runs it: format, lints, licences, tests by layer
 	@scripts/test.sh $(ARGS)
+
+kills: ## kill the leader of three nodes 50 times; how long writes paused (5 minutes)
+	@scripts/kills.sh
 
 demo: ## three nodes on this machine and a tour of about a minute
 	@scripts/demo.sh $(ARGS)

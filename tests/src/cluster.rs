@@ -5,9 +5,10 @@
 
 use std::collections::HashSet;
 use std::net::TcpListener;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -255,7 +256,11 @@ impl Cluster {
         self.signal(at, Signal::CONT)
     }
 
-    fn signal(&mut self, at: usize, signal: Signal) -> Result<()> {
+    /// Sends a signal to a member's process.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn signal(&mut self, at: usize, signal: Signal) -> Result<()> {
         self.members[at]
             .process
             .as_mut()
@@ -420,19 +425,39 @@ fn named_etcd(program: &Path, dir: &Path) -> Result<PathBuf> {
     Ok(link)
 }
 
-/// A port that nobody listens on, given once per test process.
+/// Ports for servers, below those that the kernel gives to outgoing connections (from 32768): one of
+/// those may take the port of a member that is down, and a client that knocks at such a port may
+/// even be connected to itself.
+const PORTS: RangeInclusive<u16> = 20_000..=31_999;
+
+/// A port that nobody listens on, given once per test process. `GONFALON_TEST_PORTS=23000-23999`
+/// chooses others than [`PORTS`].
 ///
 /// # Errors
-/// The system has none.
+/// All are taken.
 pub fn free_port() -> Result<u16> {
-    static GIVEN: Mutex<Option<HashSet<u16>>> = Mutex::new(None);
-    loop {
-        let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
-        let mut given = GIVEN
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        if given.get_or_insert_default().insert(port) {
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    let ports = ports()?;
+    let len = u32::from(ports.end() - ports.start()) + 1;
+    // Test processes that run at once begin at places far from each other.
+    let begin = std::process::id().wrapping_mul(613);
+    for _ in 0..len {
+        let at = begin.wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed)) % len;
+        let port = ports.start() + u16::try_from(at).expect("it is below a number of ports");
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return Ok(port);
         }
     }
+    bail!("every port of {ports:?} is taken")
+}
+
+fn ports() -> Result<RangeInclusive<u16>> {
+    let Ok(text) = std::env::var("GONFALON_TEST_PORTS") else {
+        return Ok(PORTS);
+    };
+    let bad = || format!("GONFALON_TEST_PORTS is {text:?}: write FIRST-LAST");
+    let (first, last) = text.split_once('-').with_context(bad)?;
+    let (first, last) = (first.parse().ok(), last.parse().ok());
+    let range = first.zip(last).filter(|(first, last)| first <= last);
+    range.map(|(first, last)| first..=last).with_context(bad)
 }

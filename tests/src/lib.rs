@@ -9,5 +9,7 @@ pub mod binaries;
 pub mod check;
 pub mod client;
 pub mod cluster;
+pub mod etcdctl;
 pub mod history;
 pub mod process;
+pub mod workload;
