@@ -94,3 +94,11 @@ pub const WATCH_MESSAGE_BYTES: usize = 512 * 1024;
 
 const _: () = assert!(REPLAY_EVENTS_FIRST <= REPLAY_EVENTS_MAX);
 const _: () = assert!(MAILBOX_EVENTS_KEPT <= MAILBOX_EVENTS_MAX);
+
+/// Pause between two pings of another member, about as in etcd.
+pub const PROBE_INTERVAL: Duration = Duration::from_secs(4);
+
+/// How long a ping may go unanswered: then the member counts as not there.
+pub const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
+
+const _: () = assert!(PROBE_TIMEOUT.as_millis() < PROBE_INTERVAL.as_millis());

@@ -11,10 +11,12 @@
 //! types, labels and buckets. Our own begin with `gonfalon_`. A metric of etcd's that describes
 //! something we do not have (Go's heap, bbolt's free list) is absent rather than constant.
 
+mod clients;
 mod disk;
 mod health;
 mod kv;
 mod network;
+mod peers;
 mod process;
 mod raft;
 mod rpc;
@@ -28,10 +30,12 @@ use prometheus::{
     Registry,
 };
 
-pub use disk::Disk;
+pub use clients::Clients;
+pub use disk::{Disk, Wal};
 pub use health::Health;
 pub use kv::{Kv, SuccessHistogram};
 pub use network::Network;
+pub use peers::{Peer, Peers, Transfer, Transfers};
 pub use raft::Raft;
 pub use rpc::{Call, Rpc};
 pub use scrape::View;
@@ -44,10 +48,14 @@ pub struct Metrics {
     pub raft: Raft,
     /// Bytes to and from clients.
     pub network: Network,
+    /// What goes between members.
+    pub peers: Peers,
     /// Keys, leases and watchers, and how long applying takes.
     pub kv: Kv,
     /// Answers of the health endpoints.
     pub health: Health,
+    /// Requests by the version of the client.
+    pub clients: Clients,
     /// gRPC calls by method and code.
     pub rpc: Rpc,
     registry: Registry,
@@ -75,8 +83,10 @@ impl Metrics {
             disk: Disk::new(&make),
             raft: Raft::new(&make),
             network: Network::new(&make),
+            peers: Peers::new(&make),
             kv: Kv::new(&make),
             health: Health::new(&make),
+            clients: Clients::new(&make),
             rpc: Rpc::new(&make, detail),
             registry,
         }

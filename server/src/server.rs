@@ -18,7 +18,7 @@ use crate::http::{Counted, Pages};
 use crate::limits::PEER_MESSAGE_BYTES_MAX;
 use crate::listen::{self, Front, Limits, ListenError};
 use crate::metrics::Metrics;
-use crate::node::{InitialMember, Node, NodeConfig, OpenError, PeerService};
+use crate::node::{Asked, InitialMember, Node, NodeConfig, OpenError, PeerService};
 use crate::tasks::{TaskError, Tasks};
 
 /// How long connections and tasks get to end before they are cut off.
@@ -125,8 +125,8 @@ fn serve(sockets: Sockets, config: &Config, node: &Node, tasks: &mut Tasks) {
     ))
     .max_decoding_message_size(PEER_MESSAGE_BYTES_MAX)
     .max_encoding_message_size(PEER_MESSAGE_BYTES_MAX);
-    let peer = TowerToHyperService::new(peer);
     let metrics = node.store().metrics();
+    let peer = TowerToHyperService::new(Asked::new(peer, metrics.clone()));
     let pages = Pages::new(node.clone(), metrics.clone(), config.quota_bytes);
     let grpc = Counted::new(Grpc::new(node.clone(), config), metrics.clone());
     let client = Front::new(grpc, pages.routes());

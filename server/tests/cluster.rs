@@ -9,6 +9,7 @@ use gonfalon_core::command::{Command, Put, Range};
 use gonfalon_core::{KeyRange, LeaseId, Reply};
 use gonfalon_server::Server;
 use gonfalon_server::config::{Config, Invocation, Options};
+use gonfalon_server::metrics::View;
 use gonfalon_server::node::{Node, NodeError};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -100,6 +101,30 @@ async fn get(node: &Node, key: &str) -> Option<String> {
         .read(|state, history| state.range(&range, history));
     let kv = answer.unwrap().unwrap().kvs.pop()?;
     Some(String::from_utf8(kv.value.to_vec()).unwrap())
+}
+
+/// The value of one series of `member`'s metrics.
+fn metric(member: &Member, series: &str) -> u64 {
+    let text = member.node.store().metrics().encode(&View::default());
+    let line = text.lines().find_map(|line| line.strip_prefix(series));
+    let value = line.unwrap_or_else(|| panic!("{series} is not served"));
+    value.trim().parse().unwrap()
+}
+
+/// The label of a member in metrics.
+fn label(member: &Member) -> String {
+    format!("{:x}", member.node.identity().member_id.get())
+}
+
+/// Returns when `is_so`.
+async fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    let wait = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let waited = tokio::time::timeout(Duration::from_secs(20), wait).await;
+    waited.unwrap_or_else(|_| panic!("not within 20 s: {what}"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -208,6 +233,23 @@ async fn a_member_that_was_away_for_long_gets_a_snapshot() {
         async move { node.store().hash_kv(None).await.unwrap().unwrap().hash }
     };
     assert_eq!(hash(&late).await, hash(&members[0]).await);
+
+    let sum = |of: &dyn Fn(&Member) -> u64| members.iter().map(of).sum::<u64>();
+    let to = format!("{{To=\"{}\"}}", label(&late));
+    let sent = sum(&|m| metric(m, &format!("etcd_network_snapshot_send_success{to}")));
+    let received = sum(&|from| {
+        let from = format!("{{From=\"{}\"}}", label(from));
+        let way = "etcd_network_snapshot_receive";
+        assert_eq!(metric(&late, &format!("{way}_inflights_total{from}")), 0);
+        metric(&late, &format!("{way}_success{from}"))
+    });
+    assert!(
+        sent >= 1 && received >= sent,
+        "{sent} sent, {received} received"
+    );
+    let saved = metric(&late, "etcd_snap_db_save_total_duration_seconds_count");
+    assert_eq!(saved, received);
+    assert!(metric(&late, "etcd_snap_db_fsync_duration_seconds_count") > saved);
     late.stop().await;
     for member in members {
         member.stop().await;
@@ -248,6 +290,55 @@ async fn a_lease_ends_on_every_member_and_renewals_reach_the_leader() {
     .await
     .expect("the lease expires");
     assert_eq!(members[0].node.lease_keep_alive(id).await, Ok(None));
+    for member in members {
+        member.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_goes_between_members_is_counted_by_member() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, mut members) = cluster(3, dir.path(), &[]).await;
+    for member in &members {
+        put(&member.node, "k", "v").await.unwrap().result.unwrap();
+        get(&member.node, "k").await;
+    }
+    for one in &members {
+        for other in members.iter().filter(|other| label(other) != label(one)) {
+            let (from, to) = (label(one), label(other));
+            let pair = format!("{{Local=\"{from}\",Remote=\"{to}\"}}");
+            assert_eq!(metric(one, &format!("etcd_network_known_peers{pair}")), 1);
+            wait_until("every member has answered", || {
+                metric(one, &format!("etcd_network_active_peers{pair}")) == 1
+            })
+            .await;
+            let trips = format!("etcd_network_peer_round_trip_time_seconds_count{{To=\"{to}\"}}");
+            wait_until("it was pinged", || metric(one, &trips) > 0).await;
+            let bytes = "etcd_network_peer";
+            let received = format!("{bytes}_received_bytes_total{{From=\"{from}\"}}");
+            let received = metric(other, &received);
+            let sent = metric(one, &format!("{bytes}_sent_bytes_total{{To=\"{to}\"}}"));
+            assert!(
+                0 < received && received <= sent,
+                "{sent} bytes sent from {from} to {to}, {received} received"
+            );
+        }
+    }
+
+    let gone = members.pop().unwrap();
+    let to = label(&gone);
+    gone.stop().await;
+    for one in &members {
+        let pair = format!("{{Local=\"{}\",Remote=\"{to}\"}}", label(one));
+        wait_until("it is noticed that a member is gone", || {
+            metric(one, &format!("etcd_network_active_peers{pair}")) == 0
+        })
+        .await;
+        let lost = format!("etcd_network_disconnected_peers_total{pair}");
+        assert!(metric(one, &lost) >= 1);
+        let failed = format!("etcd_network_peer_sent_failures_total{{To=\"{to}\"}}");
+        assert!(metric(one, &failed) >= 1);
+    }
     for member in members {
         member.stop().await;
     }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use futures::TryStreamExt;
 use gonfalon_proto::peer as pb;
-use gonfalon_server::metrics::Metrics;
+use gonfalon_server::metrics::{Metrics, Wal};
 use gonfalon_server::raft::{
     Entry, LogId, Payload, StoredMembership, TypeConfig, Vote, log_id_from_pb, vote_from_pb,
 };
@@ -17,7 +17,6 @@ use gonfalon_server::storage::{FailStop, LogStore, StorageError};
 use openraft::storage::{EntryResponder, IOFlushed, RaftLogStorage, RaftStateMachine};
 use openraft::testing::log::{StoreBuilder, Suite};
 use openraft::{EntryPayload, OptionalSend, RaftLogReader, RaftSnapshotBuilder};
-use prometheus::Histogram;
 use tempfile::TempDir;
 
 type SnapshotMeta = openraft::alias::SnapshotMetaOf<TypeConfig>;
@@ -114,11 +113,11 @@ async fn openrafts_suite_for_log_stores_passes() {
 }
 
 fn open(dir: &Path) -> Result<LogStore, StorageError> {
-    LogStore::open(dir, FailStop::new(), fsyncs())
+    LogStore::open(dir, FailStop::new(), measured())
 }
 
-fn fsyncs() -> Histogram {
-    Metrics::default().disk.wal_fsync_seconds
+fn measured() -> Wal {
+    Metrics::default().disk.wal
 }
 
 fn id(index: u64) -> LogId {
@@ -420,7 +419,7 @@ async fn a_failed_fsync_fails_everything_after_it_and_raises_the_flag() {
         Ok(())
     });
     let mut log =
-        LogStore::open_with_fault(dir.path(), fail_stop.clone(), fault, fsyncs()).unwrap();
+        LogStore::open_with_fault(dir.path(), fail_stop.clone(), fault, measured()).unwrap();
     append_each(&mut log, 1..=3).await;
     assert!(fail_stop.error().is_none());
     broken.store(true, Ordering::Relaxed);
@@ -443,7 +442,7 @@ async fn a_failed_fsync_fails_everything_after_it_and_raises_the_flag() {
 #[tokio::test]
 async fn many_appends_share_an_fsync_and_are_told_in_order() {
     let dir = tempfile::tempdir().unwrap();
-    let counted = fsyncs();
+    let counted = measured();
     let mut log = LogStore::open(dir.path(), FailStop::new(), counted.clone()).unwrap();
     let mut waiting = Vec::new();
     for index in 1..=500 {
@@ -458,6 +457,9 @@ async fn many_appends_share_an_fsync_and_are_told_in_order() {
     for receiver in waiting {
         receiver.await.unwrap().unwrap();
     }
-    let fsyncs = counted.get_sample_count();
+    let fsyncs = counted.fsync_seconds.get_sample_count();
     assert!(fsyncs < 500, "{fsyncs} fsyncs for 500 appends");
+    assert_eq!(counted.write_seconds.get_sample_count(), 500);
+    let bytes = counted.write_bytes.get();
+    assert!(bytes > 500 * 100, "{bytes} bytes for 500 appends of 100");
 }

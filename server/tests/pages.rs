@@ -215,6 +215,9 @@ async fn metrics_count_what_clients_do() {
         "etcd_server_leader_changes_seen_total 1".to_owned(),
         "etcd_server_health_success 1".to_owned(),
         "etcd_server_proposals_pending 0".to_owned(),
+        r#"etcd_server_client_requests_total{client_api_version="unknown",type="unary"} 4"#
+            .to_owned(),
+        "etcd_server_read_indexes_failed_total 0".to_owned(),
         r#"etcd_server_range_duration_seconds_count{success="true"} 1"#.to_owned(),
         r#"etcd_server_apply_duration_seconds_count{op="Put",success="true",version="v3"} 2"#
             .to_owned(),
@@ -242,6 +245,8 @@ async fn metrics_count_what_clients_do() {
     };
     for name in [
         "etcd_disk_wal_fsync_duration_seconds_count",
+        "etcd_disk_wal_write_duration_seconds_count",
+        "etcd_disk_wal_write_bytes_total",
         "etcd_disk_backend_commit_duration_seconds_count",
         "etcd_network_client_grpc_received_bytes_total",
         "etcd_network_client_grpc_sent_bytes_total",

@@ -171,6 +171,8 @@ impl Watching {
     async fn next(&mut self) -> Result<Frame, Status> {
         loop {
             if let Some(frame) = self.frames.next() {
+                let metrics = self.api.node.store().metrics();
+                metrics.kv.events.inc_by(frame.event_count());
                 return Ok(frame);
             }
             // However much there is to do, others want to run too.

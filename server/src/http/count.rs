@@ -44,6 +44,9 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let call = self.metrics.rpc.begin(request.uri().path());
+        let version = request.headers().get("client-api-version");
+        let version = version.and_then(|version| version.to_str().ok());
+        self.metrics.clients.asked(version, call.is_stream());
         let metrics = self.metrics.clone();
         let request = request.map(|body| Received { body, metrics });
         Answering {

@@ -23,6 +23,9 @@ pub struct Kv {
     pub lease_renewed: IntCounter,
     /// Leases that this member, the leader, found to be over.
     pub lease_expired: IntCounter,
+    /// Events told to watchers of clients.
+    pub events: IntCounter,
+    compact_milliseconds: Histogram,
     puts: IntCounter,
     put_bytes: IntGauge,
     deletes: IntCounter,
@@ -90,6 +93,15 @@ impl Kv {
                 "etcd_debugging_server_lease_expired_total",
                 "Leases whose time was up while this member led.",
             ),
+            events: make.counter(
+                "etcd_debugging_mvcc_events_total",
+                "Events told to watchers by this member.",
+            ),
+            compact_milliseconds: make.histogram(
+                "etcd_debugging_mvcc_index_compaction_pause_duration_milliseconds",
+                "Milliseconds that a compaction held up everything else in memory.",
+                Buckets::exponential(0.5, 2.0, 14),
+            ),
             puts: make.counter("etcd_mvcc_put_total", "Puts applied by this member."),
             put_bytes: make.gauge(
                 "etcd_debugging_mvcc_total_put_size_in_bytes",
@@ -136,6 +148,10 @@ impl Kv {
                 self.lease_ttl.observe(*ttl as f64);
             }
             (Command::LeaseRevoke { .. }, _) => self.lease_revoked.inc(),
+            (Command::Compact { .. }, _) => {
+                let milliseconds = took.as_secs_f64() * 1000.0;
+                self.compact_milliseconds.observe(milliseconds);
+            }
             _ => {}
         }
     }

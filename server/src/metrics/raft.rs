@@ -13,6 +13,10 @@ pub struct Raft {
     pub proposals_pending: IntGauge,
     /// Commands that were given up, by this member or by their callers.
     pub proposals_failed: IntCounter,
+    /// Attempts to get a read index that failed.
+    pub read_indexes_failed: IntCounter,
+    /// Rounds of reads that were not served in time.
+    pub slow_read_indexes: IntCounter,
     /// Batches that took longer to apply than `--warning-apply-duration`.
     pub slow_apply: IntCounter,
     /// Snapshots of other members that are being installed.
@@ -33,6 +37,14 @@ impl Raft {
             proposals_failed: make.counter(
                 "etcd_server_proposals_failed_total",
                 "Commands that were proposed and got no answer.",
+            ),
+            read_indexes_failed: make.counter(
+                "etcd_server_read_indexes_failed_total",
+                "Attempts to get a read index that failed; all reads that wait share one.",
+            ),
+            slow_read_indexes: make.counter(
+                "etcd_server_slow_read_indexes_total",
+                "Read indexes that did not come, or were not applied here, in time.",
             ),
             slow_apply: make.counter(
                 "etcd_server_slow_apply_total",

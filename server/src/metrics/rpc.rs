@@ -20,6 +20,9 @@ use super::{Buckets, Detail, Make};
 /// The label of a service or method that is not one of the API's.
 const UNKNOWN: &str = "unknown";
 
+/// The label `grpc_type` of a method without streams.
+const UNARY: &str = "unary";
+
 /// gRPC's status codes, in the order of their numbers, as go-grpc-prometheus writes them.
 const CODES: [&str; 17] = [
     "OK",
@@ -56,6 +59,7 @@ pub struct Call {
 }
 
 struct Method {
+    is_stream: bool,
     started: IntCounter,
     handled: [IntCounter; CODES.len()],
     handling_seconds: Option<Histogram>,
@@ -95,7 +99,7 @@ impl Rpc {
             .collect();
         Self {
             methods,
-            unknown: method(UNKNOWN, UNKNOWN, "unary"),
+            unknown: method(UNKNOWN, UNKNOWN, UNARY),
         }
     }
 
@@ -124,6 +128,11 @@ impl fmt::Debug for Rpc {
 }
 
 impl Call {
+    /// Whether either side sends a stream.
+    pub fn is_stream(&self) -> bool {
+        self.method.is_stream
+    }
+
     /// The code that the call ended with.
     pub fn ended(&mut self, code: Code) {
         self.code = code;
@@ -147,6 +156,7 @@ impl Method {
         [service, method, kind]: [&str; 3],
     ) -> Self {
         Self {
+            is_stream: kind != UNARY,
             started: started.with_label_values(&[service, method, kind]),
             handled: CODES.map(|code| handled.with_label_values(&[service, method, kind, code])),
             handling_seconds: seconds.map(|all| all.with_label_values(&[service, method, kind])),
@@ -190,7 +200,7 @@ fn methods_of_the_api() -> impl Iterator<Item = (String, String, &'static str)> 
 /// The label `grpc_type`.
 fn kind(client_streams: bool, server_streams: bool) -> &'static str {
     match (client_streams, server_streams) {
-        (false, false) => "unary",
+        (false, false) => UNARY,
         (false, true) => "server_stream",
         (true, false) => "client_stream",
         (true, true) => "bidi_stream",

@@ -257,6 +257,8 @@ mod tests {
     fn text(view: &View) -> String {
         let metrics = Metrics::new(Detail::Extensive);
         metrics.health.checked("livez", "serializable_read", true);
+        metrics.peers.learn(1, 2);
+        metrics.clients.asked(None, false);
         metrics.encode(view)
     }
 
@@ -422,7 +424,8 @@ mod tests {
         let metrics = Metrics::default();
         metrics
             .disk
-            .wal_fsync_seconds
+            .wal
+            .fsync_seconds
             .observe(Duration::from_micros(1500).as_secs_f64());
         let text = metrics.encode(&View::default());
         for line in [

@@ -216,6 +216,8 @@ impl NetSnapshot<TypeConfig> for PeerNetwork {
             last_log_id: snapshot.meta.last_log_id.map(log_id_to_pb),
             membership: Some(stored_membership_to_pb(&snapshot.meta.last_membership)),
         };
+        let metrics = self.peers.metrics(self.target);
+        let counted = metrics.snapshots_sent.begin();
         let sending = client.install_snapshot(chunks(header, snapshot.snapshot));
         tokio::select! {
             biased;
@@ -223,6 +225,7 @@ impl NetSnapshot<TypeConfig> for PeerNetwork {
             response = sending => {
                 let response = response.map_err(failed)?.into_inner();
                 let vote = response.vote.ok_or_else(|| missing("vote"))?;
+                counted.succeeded();
                 Ok(SnapshotResponse::new(vote_from_pb(vote)))
             }
         }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::{Stream, StreamExt};
@@ -14,11 +15,12 @@ use openraft::raft::{
 };
 use tonic::{Request, Response, Status, Streaming};
 
-use super::peers::{CLUSTER_ID, DISCARDED, ForwardError, NOT_PROPOSED, TO};
+use super::peers::{CLUSTER_ID, DISCARDED, FROM, ForwardError, NOT_PROPOSED, TO};
 use super::propose::classify_write;
 use super::read::own_index;
 use super::snapshot::Receiver;
 use super::{Node, NodeError};
+use crate::metrics;
 use crate::raft::{
     DecodeError, Payload, TypeConfig, entry_from_pb, log_id_from_pb, log_id_to_pb,
     stored_membership_from_pb, vote_from_pb, vote_to_pb,
@@ -62,6 +64,13 @@ impl PeerService {
             }
         }
         Ok(())
+    }
+
+    /// The member that asks, if it is one of the cluster's.
+    fn sender<T>(&self, request: &Request<T>) -> Option<Arc<metrics::Peer>> {
+        let from = request.metadata().get(FROM)?.to_str().ok()?;
+        let from = u64::from_str_radix(from, 16).ok()?;
+        self.node.store().metrics().peers.find(from)
     }
 }
 
@@ -209,6 +218,8 @@ impl Peer for PeerService {
     ) -> Result<Response<pb::SnapshotResponse>, Status> {
         use pb::snapshot_chunk::Part;
         self.check(&request)?;
+        let peer = self.sender(&request);
+        let receiving = peer.as_ref().map(|peer| peer.snapshots_received.begin());
         let mut chunks = request.into_inner();
         let Some(pb::SnapshotChunk {
             part: Some(Part::Header(header)),
@@ -222,7 +233,9 @@ impl Peer for PeerService {
         let dir = self
             .incoming
             .join(format!("{:x}-{number}", std::process::id()));
-        let mut receiver = Receiver::create(dir)
+        let disk = &self.node.store().metrics().disk;
+        let saving = disk.snapshot_save_seconds.start_timer();
+        let mut receiver = Receiver::create(dir, disk.snapshot_file_fsync_seconds.clone())
             .await
             .map_err(|error| Status::internal(format!("receiving a snapshot: {error}")))?;
         while let Some(chunk) = chunks.message().await? {
@@ -231,19 +244,32 @@ impl Peer for PeerService {
             };
             receiver.write(file).await?;
         }
+        let received = receiver.finish()?;
+        drop(saving);
+        if let Some(receiving) = receiving {
+            receiving.succeeded();
+        }
         let meta = SnapshotMetaOf::<TypeConfig> {
             last_log_id: header.last_log_id.map(log_id_from_pb),
             last_membership: stored_membership_from_pb(membership).map_err(undecodable)?,
         };
         let snapshot = SnapshotOf::<TypeConfig, _> {
             meta,
-            snapshot: receiver.finish()?,
+            snapshot: received,
         };
         let installed = self.node.raft().install_full_snapshot(vote, snapshot).await;
         let response = installed.map_err(stopped)?;
         Ok(Response::new(pb::SnapshotResponse {
             vote: Some(vote_to_pb(&response.vote)),
         }))
+    }
+
+    async fn ping(
+        &self,
+        request: Request<pb::PingRequest>,
+    ) -> Result<Response<pb::PingResponse>, Status> {
+        self.check(&request)?;
+        Ok(Response::new(pb::PingResponse {}))
     }
 
     async fn read_index(

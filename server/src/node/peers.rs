@@ -16,14 +16,18 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
-use super::LeaseRemaining;
-use crate::limits::PEER_MESSAGE_BYTES_MAX;
+use super::meter::Asking;
+use super::{Identity, LeaseRemaining};
+use crate::limits::{PEER_MESSAGE_BYTES_MAX, PROBE_TIMEOUT};
+use crate::metrics::{self, Metrics};
 use crate::raft::{LogId, log_id_from_pb};
 
 /// Metadata that names the cluster a call is meant for.
 pub(super) const CLUSTER_ID: &str = "gonfalon-cluster-id";
 /// Metadata that names the member a call is meant for.
 pub(super) const TO: &str = "gonfalon-to";
+/// Metadata that names the member that calls.
+pub(super) const FROM: &str = "gonfalon-from";
 
 /// Text of the refusals that prove that a forwarded batch was not appended.
 pub(super) const NOT_PROPOSED: &str = "not proposed";
@@ -31,21 +35,22 @@ pub(super) const NOT_PROPOSED: &str = "not proposed";
 pub(super) const DISCARDED: &str = "discarded";
 
 /// What a call to a peer goes through.
-pub(super) type Client = PeerClient<InterceptedService<Channel, Address>>;
+pub(super) type Client = PeerClient<Asking<InterceptedService<Channel, Address>>>;
 
-/// Adds the cluster and the member that a call is meant for.
+/// Adds the cluster and the member that a call is meant for, and who calls.
 #[derive(Debug, Clone)]
 pub(super) struct Address {
     cluster_id: MetadataValue<Ascii>,
     to: MetadataValue<Ascii>,
+    from: MetadataValue<Ascii>,
 }
 
 impl tonic::service::Interceptor for Address {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        request
-            .metadata_mut()
-            .insert(CLUSTER_ID, self.cluster_id.clone());
-        request.metadata_mut().insert(TO, self.to.clone());
+        let metadata = request.metadata_mut();
+        metadata.insert(CLUSTER_ID, self.cluster_id.clone());
+        metadata.insert(TO, self.to.clone());
+        metadata.insert(FROM, self.from.clone());
         Ok(request)
     }
 }
@@ -54,6 +59,8 @@ impl tonic::service::Interceptor for Address {
 #[derive(Debug)]
 pub(crate) struct Peers {
     cluster_id: u64,
+    own: u64,
+    metrics: Arc<Metrics>,
     timeout: Duration,
     members: Mutex<BTreeMap<u64, Peer>>,
 }
@@ -78,9 +85,11 @@ pub(super) enum ForwardError {
 
 impl Peers {
     /// No connections yet; `timeout` bounds each call but streams.
-    pub(super) fn new(cluster_id: u64, timeout: Duration) -> Self {
+    pub(super) fn new(identity: &Identity, timeout: Duration, metrics: Arc<Metrics>) -> Self {
         Self {
-            cluster_id,
+            cluster_id: identity.cluster_id,
+            own: identity.member_id.get(),
+            metrics,
             timeout,
             members: Mutex::default(),
         }
@@ -124,9 +133,12 @@ impl Peers {
         let address = Address {
             cluster_id: ascii(self.cluster_id),
             to: ascii(member),
+            from: ascii(self.own),
         };
+        let metrics = self.metrics(member);
         let client = || {
-            PeerClient::with_interceptor(endpoint.connect_lazy(), address.clone())
+            let channel = InterceptedService::new(endpoint.connect_lazy(), address.clone());
+            PeerClient::new(Asking::new(channel, metrics.clone()))
                 .max_decoding_message_size(PEER_MESSAGE_BYTES_MAX)
                 .max_encoding_message_size(PEER_MESSAGE_BYTES_MAX)
         };
@@ -137,6 +149,11 @@ impl Peers {
         };
         members.insert(member, peer);
         Ok(())
+    }
+
+    /// What is counted of `member`.
+    pub(super) fn metrics(&self, member: u64) -> Arc<metrics::Peer> {
+        self.metrics.peers.learn(self.own, member)
     }
 
     fn find(&self, member: u64) -> Result<Peer, PeerError> {
@@ -175,6 +192,16 @@ impl Peers {
                 _ => ForwardError::Unknown,
             }),
         }
+    }
+
+    /// Asks `member` for an answer, on the way that log entries take. None in [`PROBE_TIMEOUT`]
+    /// is a failure.
+    pub(super) async fn ping(&self, member: u64) -> Result<(), Status> {
+        let found = self.find(member);
+        let mut client = found.map_err(|e| Status::unavailable(e.to_string()))?.raft;
+        let mut request = Request::new(pb::PingRequest {});
+        request.set_timeout(PROBE_TIMEOUT);
+        client.ping(request).await.map(drop)
     }
 
     /// Asks `leader` up to where a linearizable read must have applied.

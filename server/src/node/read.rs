@@ -5,8 +5,8 @@
 //! share the next one. A follower asks the leader for the index, then waits until it has applied
 //! that far itself, so reads cost the leader one small call a batch, not one a read.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use openraft::ReadPolicy;
@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::peers::SharedPeers;
 use super::{NodeError, Raft};
 use crate::limits::READ_INDEX_RETRY;
+use crate::metrics::{self, Metrics};
 use crate::raft::{LogId, TypeConfig};
 
 /// The reads that wait for their index.
@@ -28,6 +29,7 @@ pub(super) struct ReadIndex {
     /// Whether this member is the only voter, leads, and has applied its term's first entry. Then
     /// whatever was acknowledged was applied here before, and a read needs no round at all.
     is_alone: AtomicBool,
+    metrics: Arc<Metrics>,
 }
 
 #[derive(Debug, Default)]
@@ -37,11 +39,12 @@ struct Waiting {
 }
 
 impl ReadIndex {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
         Self {
             waiting: Mutex::default(),
             arrived: Notify::new(),
             is_alone: AtomicBool::new(false),
+            metrics,
         }
     }
 
@@ -87,7 +90,8 @@ impl ReadIndex {
             if readers.is_empty() {
                 continue;
             }
-            let round = round(&raft, &peers, applied.clone(), timeout);
+            let metrics = &self.metrics.raft;
+            let round = round(&raft, &peers, applied.clone(), timeout, metrics);
             let result = tokio::select! {
                 biased;
                 () = stop.cancelled() => Err(NodeError::Stopped),
@@ -116,6 +120,7 @@ async fn round(
     peers: &SharedPeers,
     mut applied: watch::Receiver<u64>,
     timeout: Duration,
+    metrics: &metrics::Raft,
 ) -> Result<(), NodeError> {
     let give_up = Instant::now() + timeout;
     let index = loop {
@@ -123,15 +128,26 @@ async fn round(
         match attempt {
             Ok(Ok(read)) => break read.index,
             Ok(Err(NodeError::Stopped)) => return Err(NodeError::Stopped),
-            Ok(Err(error)) if Instant::now() + READ_INDEX_RETRY >= give_up => return Err(error),
-            Ok(Err(_)) => tokio::time::sleep(READ_INDEX_RETRY).await,
-            Err(_) => return Err(NodeError::Timeout),
+            Ok(Err(error)) => {
+                metrics.read_indexes_failed.inc();
+                if Instant::now() + READ_INDEX_RETRY >= give_up {
+                    return Err(error);
+                }
+                tokio::time::sleep(READ_INDEX_RETRY).await;
+            }
+            Err(_) => {
+                metrics.slow_read_indexes.inc();
+                return Err(NodeError::Timeout);
+            }
         }
     };
     match tokio::time::timeout_at(give_up, applied.wait_for(|&at| at >= index)).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(_)) => Err(NodeError::Stopped),
-        Err(_) => Err(NodeError::TimeoutApply),
+        Err(_) => {
+            metrics.slow_read_indexes.inc();
+            Err(NodeError::TimeoutApply)
+        }
     }
 }
 

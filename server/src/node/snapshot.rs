@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::Stream;
 use gonfalon_proto::peer as pb;
+use prometheus::Histogram;
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tonic::Status;
@@ -115,16 +116,18 @@ pub(super) struct Receiver {
     dir: SnapshotDir,
     file: Option<(File, String, u32)>,
     is_complete: bool,
+    fsync_seconds: Histogram,
 }
 
 impl Receiver {
     /// Receives into `path`, which must not exist.
-    pub(super) async fn create(path: PathBuf) -> std::io::Result<Self> {
+    pub(super) async fn create(path: PathBuf, fsync_seconds: Histogram) -> std::io::Result<Self> {
         tokio::fs::create_dir_all(&path).await?;
         Ok(Self {
             dir: SnapshotDir::own(path),
             file: None,
             is_complete: false,
+            fsync_seconds,
         })
     }
 
@@ -146,7 +149,9 @@ impl Receiver {
                     "checksum of snapshot file {name} is wrong"
                 )));
             }
+            let timer = self.fsync_seconds.start_timer();
             file.sync_all().await.map_err(|e| disk(&e))?;
+            drop(timer);
             self.file = None;
             self.is_complete = chunk.last_file;
         }
@@ -186,6 +191,12 @@ mod tests {
     use futures::StreamExt;
 
     use super::*;
+    use crate::metrics::Metrics;
+
+    async fn receiver(path: PathBuf) -> Receiver {
+        let fsync_seconds = Metrics::default().disk.snapshot_file_fsync_seconds;
+        Receiver::create(path, fsync_seconds).await.unwrap()
+    }
 
     async fn sent(dir: &Path) -> Vec<pb::SnapshotFile> {
         let (sender, receiver) = tokio::sync::mpsc::channel(100);
@@ -209,7 +220,7 @@ mod tests {
         std::fs::write(source.join("empty"), b"").unwrap();
         let files = sent(&source).await;
 
-        let mut whole = Receiver::create(temp.path().join("whole")).await.unwrap();
+        let mut whole = receiver(temp.path().join("whole")).await;
         for file in files.clone() {
             whole.write(file).await.unwrap();
         }
@@ -223,7 +234,7 @@ mod tests {
             );
         }
 
-        let mut cut = Receiver::create(temp.path().join("cut")).await.unwrap();
+        let mut cut = receiver(temp.path().join("cut")).await;
         for file in files[..files.len() - 1].iter().cloned() {
             cut.write(file).await.unwrap();
         }
@@ -233,7 +244,7 @@ mod tests {
             "what arrived in part is deleted"
         );
 
-        let mut flipped = Receiver::create(temp.path().join("flipped")).await.unwrap();
+        let mut flipped = receiver(temp.path().join("flipped")).await;
         let mut first = files.clone();
         first[0].data = Bytes::from(vec![8; SNAPSHOT_CHUNK_BYTES]);
         let mut result = Ok(());
@@ -247,12 +258,12 @@ mod tests {
     async fn a_file_name_cannot_leave_the_directory() {
         let temp = tempfile::tempdir().unwrap();
         for name in ["../evil", "/evil", "a/b", ".."] {
-            let mut receiver = Receiver::create(temp.path().join("in")).await.unwrap();
+            let mut target = receiver(temp.path().join("in")).await;
             let file = pb::SnapshotFile {
                 name: name.into(),
                 ..pb::SnapshotFile::default()
             };
-            assert!(receiver.write(file).await.is_err(), "{name}");
+            assert!(target.write(file).await.is_err(), "{name}");
         }
     }
 }

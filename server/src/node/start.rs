@@ -126,7 +126,8 @@ impl Node {
         let (log, store) = open_storage(&dir, &fail_stop, &config.metrics).await?;
         let store = Arc::new(store);
         let request_timeout = Duration::from_secs(5) + 2 * config.election_timeout;
-        let peers = Arc::new(Peers::new(identity.cluster_id, request_timeout));
+        let metrics = config.metrics.clone();
+        let peers = Arc::new(Peers::new(&identity, request_timeout, metrics.clone()));
         let (applied_sender, applied) =
             watch::channel(store.applied_state().0.map_or(0, |id| id.index));
         let pending = Arc::new(Pending::default());
@@ -154,10 +155,10 @@ impl Node {
         let node = Self {
             inner: Arc::new(Inner {
                 raft,
-                proposer: Proposer::new(identity.member_id, pending, config.metrics.clone()),
+                proposer: Proposer::new(identity.member_id, pending, metrics.clone()),
                 identity,
                 store,
-                reads: ReadIndex::new(),
+                reads: ReadIndex::new(metrics),
                 leases,
                 peers,
                 heard: Mutex::default(),
@@ -169,6 +170,8 @@ impl Node {
             }),
         };
         node.found(&config).await?;
+        // Before anybody calls: who is not known is not counted.
+        node.learn_peers(&node.metrics(|metrics| metrics.membership_config.clone()));
         node.start(&config, dir, fail_stop, publisher, tasks);
         Ok(node)
     }
@@ -264,6 +267,8 @@ impl Node {
             }
             Ok(())
         });
+
+        self.spawn_probe(tasks);
 
         let (node, token, option) = (self.clone(), stop.clone(), config.auto_compaction);
         tasks.spawn("automatic compaction", async move {
@@ -489,8 +494,7 @@ async fn open_storage(
     let (raft, state, outgoing) = (dir.join("raft"), dir.join("state"), dir.join("outgoing"));
     let (incoming, fail_stop) = (dir.join("incoming"), fail_stop.clone());
     let opened = tokio::task::spawn_blocking(move || {
-        let fsync_seconds = metrics.disk.wal_fsync_seconds.clone();
-        let log = LogStore::open(&raft, fail_stop.clone(), fsync_seconds)?;
+        let log = LogStore::open(&raft, fail_stop.clone(), metrics.disk.wal.clone())?;
         let store = Store::open(&state, outgoing, fail_stop, metrics)?;
         crate::storage::clear_dir(&incoming)?;
         Ok::<_, StorageError>((log, store))

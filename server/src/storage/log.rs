@@ -18,7 +18,6 @@ use std::thread::JoinHandle;
 
 use openraft::storage::{IOFlushed, RaftLogStorage};
 use openraft::{LogState, OptionalSend};
-use prometheus::Histogram;
 use rocksdb::{ColumnFamily, DB, WriteBatch};
 use tokio::sync::{Semaphore, oneshot};
 
@@ -27,6 +26,7 @@ use self::records::{COMMITTED, PURGED, VOTE, WITNESS, entry_key, seal};
 use self::sync::{Done, SyncState, Waiter};
 use self::witness::Witness;
 use super::{FailStop, StorageError};
+use crate::metrics::Wal;
 use crate::raft::{Entry, LogId, TypeConfig, Vote, log_id_to_pb, vote_to_pb};
 
 mod mark;
@@ -98,12 +98,8 @@ impl LogStore {
     ///
     /// [`StorageError::Lost`] if writes that were on disk are gone, [`StorageError::InUse`] if
     /// somebody else has it open; see [`StorageError`] for the rest.
-    pub fn open(
-        dir: &Path,
-        fail_stop: FailStop,
-        fsync_seconds: Histogram,
-    ) -> Result<Self, StorageError> {
-        open::open(dir, fail_stop, None, fsync_seconds)
+    pub fn open(dir: &Path, fail_stop: FailStop, metrics: Wal) -> Result<Self, StorageError> {
+        open::open(dir, fail_stop, None, metrics)
     }
 
     /// Opens the log with a fault to inject before each fsync. For tests and drills.
@@ -111,9 +107,9 @@ impl LogStore {
         dir: &Path,
         fail_stop: FailStop,
         fault: SyncFault,
-        fsync_seconds: Histogram,
+        metrics: Wal,
     ) -> Result<Self, StorageError> {
-        open::open(dir, fail_stop, Some(fault), fsync_seconds)
+        open::open(dir, fail_stop, Some(fault), metrics)
     }
 
     /// The last entry of the log, if it ever held one.
@@ -316,11 +312,16 @@ impl Shared {
             synced: self.sync.synced.load(Ordering::Acquire),
         };
         batch.put_cf(self.family(options::META), WITNESS, witness.encode());
+        let bytes = batch.size_in_bytes();
+        let timer = self.sync.metrics.write_seconds.start_timer();
         self.db.write(batch).map_err(|error| {
             let error = StorageError::io(&self.dir, "writing to the log", error);
             self.fail_stop.raise(&error);
             error
         })?;
+        drop(timer);
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.sync.metrics.write_bytes.add(bytes);
         self.sync.written.store(witness.sequence, Ordering::Release);
         show(&mut self.view_mut());
         Ok(())

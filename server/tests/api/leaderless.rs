@@ -120,6 +120,17 @@ async fn a_member_without_a_quorum_says_so_to_whoever_looks_after_it() {
         assert!(ready.contains("[-]linearizable_read failed: "), "{ready}");
         let live = asked.page("/livez").await;
         assert!(live.starts_with("HTTP/1.1 200 "), "{live}");
+        let metrics = asked.page("/metrics").await;
+        assert!(
+            metrics.contains("\netcd_server_has_leader 0\n"),
+            "{metrics}"
+        );
+        let counted = ["read_indexes_failed", "slow_read_indexes"].map(|name| {
+            let name = format!("etcd_server_{name}_total ");
+            let line = metrics.lines().find_map(|line| line.strip_prefix(&name));
+            line.expect("it is served").parse::<u64>().unwrap()
+        });
+        assert!(counted.iter().sum::<u64>() > 0, "what /readyz read failed");
         asked.stop().await;
     }
 }

@@ -287,6 +287,8 @@ async fn filters_leave_out_what_they_name() {
     let (filters, past) = (vec![FilterType::Noput.into()], key("a").starting_at(2));
     stream.create(WatchCreateRequest { filters, ..past }).await;
     assert_eq!(revisions(&stream.next().await), [3]);
+    let told = member.node.store().metrics().kv.events.get();
+    assert_eq!(told, 3, "events told are counted, and no others");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -34,6 +34,11 @@ impl Frame {
         }
     }
 
+    /// How many events it tells.
+    pub(super) fn event_count(&self) -> u64 {
+        self.events.len() as u64
+    }
+
     /// Bytes on the wire.
     pub(super) fn size_bytes(&self) -> usize {
         let size = |event: &Arc<SharedEvent>| size_of_event(event, self.with_prev);

@@ -4,7 +4,6 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, RwLock};
 
 use gonfalon_proto::peer as pb;
-use prometheus::Histogram;
 use prost::Message;
 use rocksdb::{DB, IteratorMode, WriteBatch};
 use tokio::sync::Semaphore;
@@ -15,6 +14,7 @@ use super::records::{self, COMMITTED, FORMAT, FORMAT_KEY, PURGED, VOTE, WITNESS}
 use super::sync::{SyncFault, SyncState, SyncThread};
 use super::witness::{self, Witness};
 use super::{APPENDS_WAITING_MAX, Closer, LogStore, RECENT_BYTES_MAX, Shared, View, options};
+use crate::metrics::Wal;
 use crate::raft::{LogId, log_id_from_pb, vote_from_pb};
 use crate::storage::{FailStop, StorageError, create_dir};
 
@@ -25,7 +25,7 @@ pub(super) fn open(
     dir: &Path,
     fail_stop: FailStop,
     fault: Option<SyncFault>,
-    fsync_seconds: Histogram,
+    metrics: Wal,
 ) -> Result<LogStore, StorageError> {
     create_dir(dir)?;
     let mark = prove(dir)?;
@@ -40,7 +40,7 @@ pub(super) fn open(
     let view = read_view(&db, dir)?;
 
     let db = Arc::new(db);
-    let sync = Arc::new(SyncState::new(sequence, fsync_seconds));
+    let sync = Arc::new(SyncState::new(sequence, metrics));
     let store = mark.store();
     let thread = SyncThread {
         db: db.clone(),

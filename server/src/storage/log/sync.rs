@@ -12,11 +12,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use openraft::storage::IOFlushed;
-use prometheus::Histogram;
 use rocksdb::DB;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::mark::Mark;
+use crate::metrics::Wal;
 use crate::raft::TypeConfig;
 use crate::storage::{FailStop, StorageError};
 
@@ -47,7 +47,7 @@ pub(super) struct SyncState {
     pub(super) written: AtomicU64,
     /// The last batch that is on disk.
     pub(super) synced: AtomicU64,
-    pub(super) durations: Histogram,
+    pub(super) metrics: Wal,
     queue: Mutex<Queue>,
     changed: Condvar,
 }
@@ -66,11 +66,11 @@ impl std::fmt::Debug for Queue {
 
 impl SyncState {
     /// `sequence` is the last batch that the log has recovered.
-    pub(super) fn new(sequence: u64, durations: Histogram) -> Self {
+    pub(super) fn new(sequence: u64, metrics: Wal) -> Self {
         Self {
             written: AtomicU64::new(sequence),
             synced: AtomicU64::new(sequence),
-            durations,
+            metrics,
             queue: Mutex::default(),
             changed: Condvar::new(),
         }
@@ -152,9 +152,8 @@ impl SyncThread {
         let result = injected
             .map_err(|error| error.to_string())
             .and_then(|()| self.db.flush_wal(true).map_err(|error| error.to_string()));
-        self.state
-            .durations
-            .observe(started.elapsed().as_secs_f64());
+        let took = started.elapsed().as_secs_f64();
+        self.state.metrics.fsync_seconds.observe(took);
         if let Err(why) = result {
             let error = StorageError::io(&self.dir, "fsync of the write-ahead log", why);
             self.fail_stop.raise(&error);
