@@ -108,10 +108,12 @@ impl Drop for Process {
     }
 }
 
-/// The last lines of a file; empty if there is none.
+/// The last lines of a file, each cut where nobody reads on; empty if there is none.
 pub fn log_tail(log: &Path, lines: usize) -> String {
+    const LINE_CHARS: usize = 400;
     let text = std::fs::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
-    let all: Vec<&str> = text.lines().collect();
+    let all: Vec<String> =
+        text.lines().map(|line| line.chars().take(LINE_CHARS).collect()).collect();
     all[all.len().saturating_sub(lines)..].join("\n")
 }
