@@ -13,5 +13,7 @@ pub mod differential;
 pub mod etcdctl;
 pub mod history;
 pub mod process;
+pub mod raw;
+pub mod requests;
 pub mod streams;
 pub mod workload;

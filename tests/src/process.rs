@@ -113,7 +113,9 @@ pub fn log_tail(log: &Path, lines: usize) -> String {
     const LINE_CHARS: usize = 400;
     let text = std::fs::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
-    let all: Vec<String> =
-        text.lines().map(|line| line.chars().take(LINE_CHARS).collect()).collect();
+    let all: Vec<String> = text
+        .lines()
+        .map(|line| line.chars().take(LINE_CHARS).collect())
+        .collect();
     all[all.len().saturating_sub(lines)..].join("\n")
 }

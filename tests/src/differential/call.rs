@@ -176,10 +176,8 @@ impl Call {
     /// must first be brought up to date.
     pub fn is_local(&self) -> bool {
         match self {
-            Self::Range(request) => request.serializable,
-            Self::Txn(_)
-            | Self::RangeStream(_)
-            | Self::Put(_)
+            Self::Range(request) | Self::RangeStream(request) => request.serializable,
+            Self::Put(_)
             | Self::DeleteRange(_)
             | Self::Compact(_)
             | Self::LeaseGrant(_)

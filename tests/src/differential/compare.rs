@@ -76,7 +76,10 @@ impl Pair {
             tokio::join!(self.reference.execute(step), self.subject.execute(step));
         if reference.is_gone() {
             // It would be no comparison any more; what came before has ended the reference.
-            panic!("the reference does not answer any more:\n{}", self.reference.logs());
+            panic!(
+                "the reference does not answer any more:\n{}",
+                self.reference.logs()
+            );
         }
         let past = Past {
             revision,

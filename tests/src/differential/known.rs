@@ -172,7 +172,11 @@ pub const DIFFERENCES: &[Difference] = &[
 /// The sort target to ask an old server for: 3.4.23 and 3.5.1 die of one that does not exist (a nil
 /// sorter), so they are asked to sort by key and the answer is rewritten anyway.
 pub(super) fn harmless(sort_target: i32) -> i32 {
-    if (0..=SORT_TARGET_MAX).contains(&sort_target) { sort_target } else { 0 }
+    if (0..=SORT_TARGET_MAX).contains(&sort_target) {
+        sort_target
+    } else {
+        0
+    }
 }
 
 /// What the server under test must answer where the reference answered `answer`; also the names of

@@ -3,14 +3,13 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use bytes::{Buf, BufMut, Bytes};
 use gonfalon_proto::etcdserverpb::{
     AlarmRequest, DefragmentRequest, LeaseGrantRequest, LeaseLeasesRequest, LeaseRevokeRequest,
-    MemberListRequest, MoveLeaderRequest, PutResponse, RangeRequest, RangeResponse, StatusRequest, TxnResponse,
+    MemberListRequest, MoveLeaderRequest, PutResponse, RangeRequest, RangeResponse, StatusRequest,
+    TxnResponse,
 };
 use prost::Message as _;
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
-use tonic::{Code, Request, Status};
+use tonic::Status;
 
 use super::call::{Answer, Call, Step};
 use super::known;
@@ -20,6 +19,7 @@ use super::watching;
 use crate::binaries::Server;
 use crate::client::Client;
 use crate::cluster::Cluster;
+use crate::raw;
 use crate::streams::keep_alive;
 
 /// No call of a script waits for another client, so an answer that takes longer never comes.
@@ -125,7 +125,7 @@ pub(crate) async fn send(client: &Client, server: Server, call: &Call) -> Result
         | Call::LeaseTimeToLive(_)
         | Call::LeaseLeases => send_lease(client, call).await,
         Call::Raw { path, body } => {
-            let bytes = send_raw(client, path, body.clone()).await?;
+            let bytes = raw::unary(client, path, body.clone()).await?;
             // Noise may be a request after all.
             let understood = match *path {
                 "/etcdserverpb.KV/Range" => RangeResponse::decode(bytes).map(Answer::Range),
@@ -259,55 +259,4 @@ async fn send_other(client: &Client, call: &Call) -> Result<Answer, Status> {
             )));
         }
     })
-}
-
-/// Sends `body` as it is, which need not be a message.
-async fn send_raw(client: &Client, path: &'static str, body: Bytes) -> Result<Bytes, Status> {
-    let mut grpc = tonic::client::Grpc::new(client.channel.clone());
-    grpc.ready()
-        .await
-        .map_err(|error| Status::new(Code::Unavailable, error.to_string()))?;
-    let path = http::uri::PathAndQuery::from_static(path);
-    Ok(grpc
-        .unary(Request::new(body), path, AsItIs)
-        .await?
-        .into_inner())
-}
-
-/// Messages that are any bytes.
-#[derive(Debug, Clone, Copy)]
-struct AsItIs;
-
-impl Codec for AsItIs {
-    type Encode = Bytes;
-    type Decode = Bytes;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self
-    }
-}
-
-impl Encoder for AsItIs {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn encode(&mut self, item: Bytes, out: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        out.put(item);
-        Ok(())
-    }
-}
-
-impl Decoder for AsItIs {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn decode(&mut self, input: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
-        Ok(Some(input.copy_to_bytes(input.remaining())))
-    }
 }

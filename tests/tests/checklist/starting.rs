@@ -1,0 +1,125 @@
+//! Starting a server as the tools that start an etcd do.
+
+use std::process::Command;
+
+use gonfalon_tests::binaries::Server;
+use gonfalon_tests::cluster::Cluster;
+
+use super::{PATIENCE, one};
+
+items! {
+    always {
+        item_30_tools_recognise_the_version_and_the_readiness,
+        item_39_a_config_file_overrides_flags_and_environment,
+        item_40_listening_needs_an_advertised_address,
+        environment_stands_in_for_flags,
+    }
+    now {}
+}
+
+async fn item_30_tools_recognise_the_version_and_the_readiness(server: Server) {
+    let (cluster, client) = one(server).await;
+    let asked = Command::new(cluster.program())
+        .arg("--version")
+        .output()
+        .expect("it runs");
+    assert!(asked.status.success(), "{asked:?}");
+    let text = String::from_utf8(asked.stdout).expect("text");
+    let version = client.status().await.expect("a status").version;
+    assert_eq!(
+        text.lines().next(),
+        Some(format!("etcd Version: {version}").as_str())
+    );
+    let log = std::fs::read_to_string(cluster.member(0).log()).expect("a log");
+    assert!(log.contains("ready to serve client requests"), "{log}");
+}
+
+/// What a config file says, for a member of a prepared cluster.
+fn config_file(cluster: &Cluster) -> String {
+    let member = cluster.member(0);
+    let client = format!("http://{}", member.endpoint());
+    let peer = format!("http://127.0.0.1:{}", member.peer_port());
+    format!(
+        "name: from-file\n\
+         data-dir: {}\n\
+         listen-client-urls: {client}\n\
+         advertise-client-urls: {client}\n\
+         listen-peer-urls: {peer}\n\
+         initial-advertise-peer-urls: {peer}\n\
+         initial-cluster: from-file={peer}\n\
+         heartbeat-interval: 20\n\
+         election-timeout: 200\n\
+         auto-compaction-mode: periodic\n\
+         auto-compaction-retention: \"1000000000\"\n",
+        member.data_dir().display()
+    )
+}
+
+async fn item_39_a_config_file_overrides_flags_and_environment(server: Server) {
+    let mut cluster = Cluster::prepare(server, 1, &[]).expect("a directory and ports");
+    let file = cluster.dir().join("etcd.conf.yml");
+    std::fs::write(&file, config_file(&cluster)).expect("a file");
+    let mut command = Command::new(cluster.program());
+    command
+        .current_dir(cluster.dir())
+        .arg("--config-file")
+        .arg(&file);
+    command
+        .args(["--name", "from-flag"])
+        .env("ETCD_NAME", "from-environment");
+    cluster.start_member_as(0, command).expect("it starts");
+    cluster.ready().await.expect("it is ready");
+    let request = gonfalon_proto::etcdserverpb::MemberListRequest { linearizable: true };
+    let list = cluster
+        .client(0)
+        .cluster
+        .member_list(request)
+        .await
+        .expect("a list");
+    assert_eq!(list.into_inner().members[0].name, "from-file");
+}
+
+async fn item_40_listening_needs_an_advertised_address(server: Server) {
+    let mut cluster = Cluster::prepare(server, 1, &[]).expect("a directory and ports");
+    let member = cluster.member(0);
+    let client = format!("http://{}", member.endpoint());
+    let mut command = Command::new(cluster.program());
+    command
+        .args(["--data-dir"])
+        .arg(member.data_dir())
+        .args(["--listen-client-urls", &client]);
+    cluster.start_member_as(0, command).expect("it starts");
+    let status = cluster.wait(0, PATIENCE).await.expect("it ends by itself");
+    assert!(!status.success(), "{status}");
+    let log = std::fs::read_to_string(cluster.member(0).log()).expect("a log");
+    assert!(
+        log.contains("--advertise-client-urls"),
+        "it does not say what is missing: {log}"
+    );
+}
+
+async fn environment_stands_in_for_flags(server: Server) {
+    let mut cluster = Cluster::prepare(server, 1, &[]).expect("a directory and ports");
+    let member = cluster.member(0);
+    let client = format!("http://{}", member.endpoint());
+    let peer = format!("http://127.0.0.1:{}", member.peer_port());
+    let mut command = Command::new(cluster.program());
+    command
+        .env("ETCD_NAME", "from-environment")
+        .env("ETCD_DATA_DIR", member.data_dir())
+        .env("ETCD_LISTEN_CLIENT_URLS", &client)
+        .env("ETCD_ADVERTISE_CLIENT_URLS", &client)
+        .env("ETCD_LISTEN_PEER_URLS", &peer)
+        .env("ETCD_INITIAL_ADVERTISE_PEER_URLS", &peer)
+        .env("ETCD_INITIAL_CLUSTER", format!("from-environment={peer}"));
+    cluster.start_member_as(0, command).expect("it starts");
+    cluster.ready().await.expect("it is ready");
+    let request = gonfalon_proto::etcdserverpb::MemberListRequest { linearizable: true };
+    let list = cluster
+        .client(0)
+        .cluster
+        .member_list(request)
+        .await
+        .expect("a list");
+    assert_eq!(list.into_inner().members[0].name, "from-environment");
+}
