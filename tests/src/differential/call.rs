@@ -191,7 +191,7 @@ impl Call {
 /// Shown for values that nobody wants to read whole.
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const SHOWN: usize = 1500;
+        const SHOWN: usize = 4000;
         let text = format!("{:?}", self.call);
         if text.len() <= SHOWN {
             return write!(f, "member {}: {text}", self.member);

@@ -9,7 +9,8 @@
 use gonfalon_proto::etcdserverpb::request_op::Request;
 use gonfalon_proto::etcdserverpb::response_op::Response;
 use gonfalon_proto::etcdserverpb::{
-    RangeRequest, RangeResponse, ResponseHeader, TxnRequest, TxnResponse, WatchCreateRequest,
+    HashKvResponse, RangeRequest, RangeResponse, ResponseHeader, TxnRequest, TxnResponse,
+    WatchCreateRequest,
 };
 use tonic::Code;
 
@@ -101,14 +102,7 @@ pub const DIFFERENCES: &[Difference] = &[
         applies: |reference, subject| reference == Server::Etcd34 && subject != Server::Etcd34,
         rewrite: |_, answer, past| {
             if let Answer::Alarms(alarms) = answer {
-                let (cluster_id, member_id, raft_term) = (1, 1, 1);
-                let revision = past.revision;
-                alarms.header = Some(ResponseHeader {
-                    cluster_id,
-                    member_id,
-                    revision,
-                    raft_term,
-                });
+                alarms.header = Some(right_header(past.revision));
             }
         },
     },
@@ -122,6 +116,26 @@ pub const DIFFERENCES: &[Difference] = &[
                 status.db_size_quota = QUOTA_BYTES;
                 status.downgrade_info =
                     Some(gonfalon_proto::etcdserverpb::DowngradeInfo::default());
+            }
+        },
+    },
+    Difference {
+        name: "a hash at the compacted revision is given",
+        because: "3.6 refuses only what is below it, so that members can compare what they kept",
+        applies: to_current,
+        rewrite: |call, answer, past| {
+            let (Call::HashKv(request), Answer::Error { .. }) = (call, &answer) else {
+                return;
+            };
+            let compact_revision = past.memory.compacted();
+            if request.revision > 0 && request.revision == compact_revision {
+                let header = Some(right_header(past.revision));
+                let hash = HashKvResponse {
+                    header,
+                    compact_revision,
+                    ..HashKvResponse::default()
+                };
+                *answer = Answer::HashKv(hash);
             }
         },
     },
@@ -176,6 +190,16 @@ pub(super) fn harmless(sort_target: i32) -> i32 {
         sort_target
     } else {
         0
+    }
+}
+
+/// A header as [`super::normal`] leaves it when its ids are right.
+fn right_header(revision: i64) -> ResponseHeader {
+    ResponseHeader {
+        cluster_id: 1,
+        member_id: 1,
+        revision,
+        raft_term: 1,
     }
 }
 
@@ -278,7 +302,7 @@ fn keep_tombstones(script: &Script, seen: &mut Seen, memory: &Memory) {
         let Some(request) = script.watcher(*id) else {
             continue;
         };
-        if request.start_revision != compacted || compacted == 0 {
+        if request.start_revision != compacted || compacted <= 0 {
             continue;
         }
         let is_at =

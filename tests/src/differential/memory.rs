@@ -20,7 +20,7 @@ const NO_PUT: i32 = 0;
 const NO_DELETE: i32 = 1;
 
 /// A system's past.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Memory {
     events: Arc<Mutex<Vec<Event>>>,
     compacted: AtomicI64,
@@ -32,7 +32,10 @@ impl Memory {
     /// # Errors
     /// The watch is not created.
     pub async fn begin(client: &Client) -> Result<Self> {
-        let memory = Self::default();
+        let memory = Self {
+            events: Arc::default(),
+            compacted: AtomicI64::new(-1),
+        };
         let mut stream = WatchStream::open(client);
         let everything = b"\0".as_slice();
         stream
@@ -87,7 +90,7 @@ impl Memory {
         self.compacted.fetch_max(revision, Ordering::Relaxed);
     }
 
-    /// The revision of the last compaction; 0 if there was none.
+    /// The revision of the last compaction; -1 if there was none.
     pub fn compacted(&self) -> i64 {
         self.compacted.load(Ordering::Relaxed)
     }

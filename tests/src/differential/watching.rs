@@ -194,7 +194,7 @@ impl Player<'_> {
                     let now = header.as_ref().map_or(0, |header| header.revision);
                     let asked = request.start_revision;
                     let start = if asked == 0 { now + 1 } else { asked };
-                    let is_lost = asked < 0 || asked != 0 && asked < self.memory.compacted();
+                    let is_lost = asked != 0 && asked < self.memory.compacted();
                     self.live.insert(
                         *id,
                         Live {
@@ -224,7 +224,10 @@ impl Player<'_> {
         let now = self.revision().await;
         let is_progress = |piece: &Piece| matches!(piece, Piece::Progress { .. });
         let wanted = self.seen.count(-1, is_progress) + 1;
-        let ahead = self.live.values().any(|live| live.start > now);
+        let ahead = self
+            .live
+            .values()
+            .any(|live| live.request.start_revision > now);
         if self.live.is_empty() || ahead {
             // Old servers answer all the same (see `known`): they are not asked.
             if self.server.is_current() {

@@ -194,41 +194,55 @@ async fn item_18_what_cannot_be_answered_is_silent(server: Server) {
 async fn item_19_pieces_of_an_answer_are_not_interrupted(server: Server) {
     let (_cluster, client) = one(server).await;
     let mut stream = WatchStream::open(&client);
-    stream
-        .create(WatchCreateRequest {
-            fragment: true,
-            ..watch_prefix("big/")
-        })
-        .await;
-    assert!(next(&mut stream).await.created);
-    stream.create(watch("small")).await;
-    assert!(next(&mut stream).await.created);
-    // 2.4 MB in four revisions, seen by a watcher that catches up: more than one message takes.
-    for key in ["big/1", "big/2", "big/3", "big/4"] {
-        client.put(key, &"v".repeat(600_000)).await.expect("a put");
-        client.put("small", "1").await.expect("a put");
+    // One revision of 1.4 MB, and what was before it: more than one message takes.
+    let both = |fill: &str| {
+        let value = fill.repeat(700_000);
+        all_of(vec![
+            op(put("big/1", &value)),
+            op(put("big/2", &value)),
+            op(put("small", fill)),
+        ])
+    };
+    let big = WatchCreateRequest {
+        fragment: true,
+        prev_kv: true,
+        ..watch_prefix("big/")
+    };
+    for request in [big.clone(), watch("small"), big.clone()] {
+        stream.create(request).await;
+        assert!(next(&mut stream).await.created);
+    }
+    for fill in ["1", "2", "3"] {
+        client
+            .kv
+            .clone()
+            .txn(both(fill))
+            .await
+            .expect("a transaction");
     }
     stream
         .create(WatchCreateRequest {
-            fragment: true,
             start_revision: 2,
-            ..watch_prefix("big/")
+            ..big
         })
         .await;
     let mut open: Option<i64> = None;
-    let (mut pieces, mut seen) = (0, vec![0; 3]);
-    while seen != [4, 4, 4] {
+    let (mut pieces, mut seen) = (0, vec![0; 4]);
+    while seen != [6, 3, 6, 6] {
         let answer = next(&mut stream).await;
         assert!(
             open.is_none_or(|id| id == answer.watch_id),
             "an answer between two pieces"
         );
-        let id = usize::try_from(answer.watch_id).expect("an id of these three");
+        let id = usize::try_from(answer.watch_id).expect("an id of these four");
         seen[id] += answer.events.len();
         pieces += usize::from(answer.fragment);
         open = answer.fragment.then_some(answer.watch_id);
     }
-    assert!(pieces >= 1, "2.4 MB came in one message");
+    assert!(
+        pieces >= 6,
+        "six answers of 2.8 MB came in {pieces} pieces and six last ones"
+    );
 }
 
 async fn item_20_a_deletion_names_only_its_key_and_revision(server: Server) {
