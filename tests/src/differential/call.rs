@@ -162,12 +162,15 @@ impl Answer {
 impl Answer {
     /// Whether it says that nobody listens.
     pub fn is_gone(&self) -> bool {
-        let code = match self {
-            Self::Error { code, .. } => Some(*code),
-            Self::Watch(seen) => seen.end.as_ref().map(|(code, _)| *code),
-            _ => None,
+        let (code, message) = match self {
+            Self::Error { code, message } => (code, message),
+            Self::Watch(super::watching::Seen {
+                end: Some((code, message)),
+                ..
+            }) => (code, message),
+            _ => return false,
         };
-        code == Some(tonic::Code::Unavailable)
+        *code == tonic::Code::Unavailable || message == "transport error"
     }
 }
 

@@ -16,7 +16,11 @@ impl Generator {
         if self.one_in(40) {
             return self.too_long();
         }
-        self.txn_at(1)
+        let mut txn = self.txn_at(1);
+        if deletes(&txn) {
+            ignore_nothing(&mut txn);
+        }
+        txn
     }
 
     fn txn_at(&mut self, depth: u32) -> TxnRequest {
@@ -130,6 +134,32 @@ impl Generator {
         TxnRequest {
             success,
             ..TxnRequest::default()
+        }
+    }
+}
+
+/// Whether a transaction may delete something, in whatever branch.
+fn deletes(txn: &TxnRequest) -> bool {
+    txn.success
+        .iter()
+        .chain(&txn.failure)
+        .any(|op| match &op.request {
+            Some(Request::RequestDeleteRange(_)) => true,
+            Some(Request::RequestTxn(nested)) => deletes(nested),
+            _ => false,
+        })
+}
+
+/// etcd dies of a put that keeps the value or the lease of a key which the same transaction has
+/// deleted before: it has checked that the key exists, and panics when it does not any more.
+fn ignore_nothing(txn: &mut TxnRequest) {
+    for op in txn.success.iter_mut().chain(&mut txn.failure) {
+        match &mut op.request {
+            Some(Request::RequestPut(put)) => {
+                (put.ignore_value, put.ignore_lease) = (false, false);
+            }
+            Some(Request::RequestTxn(nested)) => ignore_nothing(nested),
+            _ => {}
         }
     }
 }
