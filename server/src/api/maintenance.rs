@@ -81,7 +81,7 @@ impl Maintenance for Api {
         request: Request<pb::HashKvRequest>,
     ) -> Result<Response<pb::HashKvResponse>, Status> {
         let revision = request.into_inner().revision;
-        let revision = (revision > 0).then(|| Revision::new(revision));
+        let revision = (revision != 0).then(|| Revision::new(revision));
         let hash = self
             .node
             .store()

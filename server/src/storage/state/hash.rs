@@ -23,7 +23,7 @@ pub struct KvHash {
 
 impl StateDb {
     /// CRC-32C of every version that can be read up to revision `at` (the present one if none).
-    /// Blocks.
+    /// Nothing can be read at one that is negative. Blocks.
     ///
     /// # Errors
     ///
@@ -35,7 +35,8 @@ impl StateDb {
         if revision > present {
             return Ok(Err(Error::FutureRevision { current: present }));
         }
-        if revision < compacted {
+        // etcd refuses no negative revision here, and finds nothing at it.
+        if revision < compacted && revision.get() > 0 {
             return Ok(Err(Error::Compacted { oldest: compacted }));
         }
         let hash = versions(&self.files, &snapshot, compacted, revision)?;
@@ -110,13 +111,10 @@ fn versions(
             Some(VersionRecord::Put(_)) => false,
             None => return Err(files.corrupt("a version")),
         };
-        let is_kept = if version.0 > compacted {
-            version.0 <= at
-        } else {
-            // A deletion here may or may not have been swept: it is nothing in either case.
-            !std::mem::replace(&mut has_oldest, true) && !is_tombstone
-        };
-        if is_kept {
+        // A deletion up to there may or may not have been swept: it is nothing in either case.
+        let is_readable =
+            version.0 > compacted || (!std::mem::replace(&mut has_oldest, true) && !is_tombstone);
+        if is_readable && version.0 <= at {
             crc = crc32c::crc32c_append(crc, encoded);
             crc = crc32c::crc32c_append(crc, record);
         }

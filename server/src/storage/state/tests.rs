@@ -118,6 +118,25 @@ async fn a_sweep_that_was_interrupted_goes_on_after_a_restart() {
     assert_eq!(db.hash_kv(None).unwrap().unwrap(), unswept, "swept");
 }
 
+#[tokio::test]
+async fn a_hash_before_the_first_revision_is_of_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (db, mut state) = open(&dir);
+    let before_time = Some(Revision::new(-1));
+    let nothing = db.hash_kv(None).unwrap().unwrap().hash;
+    run(&db, &mut state, (0..5).map(|_| put("key")));
+    assert_eq!(db.hash_kv(before_time).unwrap().unwrap().hash, nothing);
+    run(&db, &mut state, [compact(4)]);
+    db.wait_compacted(Revision::new(4)).await.unwrap();
+    let hashed = db.hash_kv(before_time).unwrap().unwrap();
+    assert_eq!(
+        (hashed.hash, hashed.revision, hashed.compacted),
+        (nothing, Revision::new(-1), Revision::new(4))
+    );
+    let compacted = db.hash_kv(Some(Revision::new(3))).unwrap();
+    assert!(compacted.is_err(), "a revision that was there is compacted");
+}
+
 #[test]
 fn every_property_of_the_sizes_is_one_that_rocksdb_knows() {
     let dir = tempfile::tempdir().unwrap();
