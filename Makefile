@@ -4,7 +4,7 @@
 .DEFAULT_GOAL := help
 ARGS ?=
 
-.PHONY: help setup run test kills demo bench lint format advisories clean-data
+.PHONY: help setup run test test-long kills demo bench lint format advisories clean-data
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ test: ## the whole suite, as CI runs it: format, lints, licences, tests by layer
 
 kills: ## kill the leader of three nodes 50 times; how long writes paused (5 minutes)
 	@scripts/kills.sh
+
+test-long: ## the comparison with etcd over many more seeds, about an hour
+	@GONFALON_TEST_LONG=1 scripts/test.sh differential
 
 demo: ## three nodes on this machine and a tour of about a minute
 	@scripts/demo.sh $(ARGS)

@@ -22,6 +22,8 @@ macro_rules! items {
     };
 }
 
+#[path = "checklist/alarms.rs"]
+mod alarms;
 #[path = "checklist/kv.rs"]
 mod kv;
 #[path = "checklist/lease.rs"]

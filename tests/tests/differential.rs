@@ -21,7 +21,8 @@ async fn compare(test: &str, reference: Server, subject: Server, members: usize)
         (_, false) => (1, 1000),
         (_, true) => (15, 3000),
     };
-    let calls = number("GONFALON_TEST_CALLS").map_or(calls, |n| usize::try_from(n).unwrap());
+    let calls = number("GONFALON_TEST_CALLS")
+        .map_or(calls, |n| usize::try_from(n).expect("a count of calls"));
     let seeds = number("GONFALON_TEST_SEED").map_or(0..seeds, |seed| seed..seed + 1);
     let mut all = Summary::default();
     for seed in seeds {
@@ -53,7 +54,7 @@ async fn compare(test: &str, reference: Server, subject: Server, members: usize)
         all.errors * 3 < all.calls,
         "too few calls were right to test answers: {all:?}"
     );
-    println!("{all:#?}");
+    eprintln!("{all:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -162,13 +162,13 @@ impl Answer {
 impl Answer {
     /// Whether it says that nobody listens.
     pub fn is_gone(&self) -> bool {
-        let (code, message) = match self {
-            Self::Error { code, message } => (code, message),
-            Self::Watch(super::watching::Seen {
-                end: Some((code, message)),
-                ..
-            }) => (code, message),
-            _ => return false,
+        let (Self::Error { code, message }
+        | Self::Watch(Seen {
+            end: Some((code, message)),
+            ..
+        })) = self
+        else {
+            return false;
         };
         *code == tonic::Code::Unavailable || message == "transport error"
     }

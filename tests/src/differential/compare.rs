@@ -74,13 +74,12 @@ impl Pair {
     ) -> Result<Answer, Box<Mismatch>> {
         let (reference, got) =
             tokio::join!(self.reference.execute(step), self.subject.execute(step));
-        if reference.is_gone() {
-            // It would be no comparison any more; what came before has ended the reference.
-            panic!(
-                "the reference does not answer any more:\n{}",
-                self.reference.logs()
-            );
-        }
+        // It would be no comparison any more; what came before has ended the reference.
+        assert!(
+            !reference.is_gone(),
+            "the reference does not answer any more:\n{}",
+            self.reference.logs()
+        );
         let past = Past {
             revision,
             memory: self.reference.memory(),
@@ -113,11 +112,11 @@ impl Pair {
 /// If an answer is not the expected one.
 pub async fn run(plan: Plan, command: &str) -> Result<Summary> {
     let pair = Pair::start(&plan).await?;
-    let mut generator = Generator::new(plan.seed, plan.members);
+    let mut generator = Generator::new(plan.seed, plan.members, plan.reference);
     let mut summary = Summary::default();
     let mut sent: Vec<Step> = Vec::new();
     let mut failed = None;
-    for number in 0..plan.calls + 1 {
+    for number in 0..=plan.calls {
         let batch = if number < plan.calls {
             vec![generator.draw(|revision| pair.reference.memory().has_deleted_at(revision))]
         } else {
@@ -217,7 +216,7 @@ async fn minimise(plan: &Plan, sent: &[Step]) -> Option<(Vec<Step>, Box<Mismatch
 /// Plays calls against new systems; gives them up to the first difference, if there is one.
 async fn replay(plan: &Plan, steps: &[Step]) -> Option<(Vec<Step>, Box<Mismatch>)> {
     let pair = Pair::start(plan).await.ok()?;
-    let mut known = Generator::new(plan.seed, plan.members);
+    let mut known = Generator::new(plan.seed, plan.members, plan.reference);
     for (at, step) in steps.iter().enumerate() {
         match pair
             .send(step, known.revision(), &mut Summary::default())
@@ -230,6 +229,10 @@ async fn replay(plan: &Plan, steps: &[Step]) -> Option<(Vec<Step>, Box<Mismatch>
     None
 }
 
+/// Lines of what is equal that are shown before a difference, and lines from there on.
+const BEFORE: usize = 6;
+const AFTER: usize = 40;
+
 impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (expected, got) = (format!("{:#?}", self.expected), format!("{:#?}", self.got));
@@ -240,9 +243,6 @@ impl fmt::Display for Mismatch {
             .zip(&got)
             .take_while(|(a, b)| a == b)
             .count();
-        // A little of what comes before, then the rest of both, for people.
-        const BEFORE: usize = 6;
-        const AFTER: usize = 40;
         let from = same.saturating_sub(BEFORE);
         for (title, lines) in [("expected", expected), ("got", got)] {
             writeln!(f, "--- {title}, from line {from} of {}", lines.len())?;

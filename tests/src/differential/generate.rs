@@ -2,7 +2,7 @@
 //!
 //! The keys are few, so that calls meet; the revisions are near the present and near the last
 //! compaction, where mistakes live; one call in ten is wrong in some way. A range holds at most
-//! twelve keys: up to there etcd's sort leaves equal elements in order, beyond it does not.
+//! twelve keys: up to there the sort of 3.4.23 leaves equal elements in order, beyond it does not.
 
 mod kv;
 mod txn;
@@ -18,6 +18,8 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::call::{Answer, Call, Step};
+use super::known;
+use crate::binaries::Server;
 
 /// Granted to every lease of a script, so that none expires while it runs.
 const TTL_S: i64 = 3600;
@@ -38,11 +40,13 @@ pub struct Generator {
     /// Of the last compaction; 0 if there was none.
     compacted: i64,
     leader: Option<LeaderKey>,
+    /// The reference leaves equal elements of a sort in any order.
+    has_loose_ties: bool,
 }
 
 impl Generator {
-    /// Calls for systems of `members` members with empty stores.
-    pub fn new(seed: u64, members: usize) -> Self {
+    /// Calls for systems of `members` members with empty stores, the first of which is `reference`.
+    pub fn new(seed: u64, members: usize, reference: Server) -> Self {
         let rng = StdRng::seed_from_u64(seed);
         Self {
             rng,
@@ -50,6 +54,7 @@ impl Generator {
             revision: 1,
             compacted: 0,
             leader: None,
+            has_loose_ties: known::has_loose_ties(reference),
         }
     }
 

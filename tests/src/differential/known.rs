@@ -12,6 +12,7 @@ use gonfalon_proto::etcdserverpb::{
     HashKvResponse, RangeRequest, RangeResponse, ResponseHeader, TxnRequest, TxnResponse,
     WatchCreateRequest,
 };
+use gonfalon_proto::mvccpb::KeyValue;
 use tonic::Code;
 
 use super::call::{Answer, Call, Script, WatchStep};
@@ -94,6 +95,19 @@ pub const DIFFERENCES: &[Difference] = &[
             if let Some(text) = unstreamable(request) {
                 *answer = Answer::error(Code::Unimplemented, text);
             }
+        },
+    },
+    Difference {
+        name: "equal elements of a sort are in the order of their keys",
+        because: "3.5.1 is built by Go 1.16, whose sort leaves more than six elements in any \
+                  order where they are equal; newer ones keep up to twelve in order",
+        applies: |reference, _| has_loose_ties(reference),
+        rewrite: |call, answer, _| {
+            each_range(call, answer, &mut |request, response| {
+                if request.sort_target != 0 {
+                    sort_like_go_1_19(request, response);
+                }
+            });
         },
     },
     Difference {
@@ -182,6 +196,32 @@ pub const DIFFERENCES: &[Difference] = &[
         },
     },
 ];
+
+/// Whether a server's sort leaves equal elements in any order.
+pub(super) fn has_loose_ties(server: Server) -> bool {
+    server == Server::Etcd35
+}
+
+/// Sorts an answer without a limit as a stable sort does.
+fn sort_like_go_1_19(request: &RangeRequest, response: &mut RangeResponse) {
+    let by_target = |a: &KeyValue, b: &KeyValue| match harmless(request.sort_target) {
+        0 => a.key.cmp(&b.key),
+        1 => a.version.cmp(&b.version),
+        2 => a.create_revision.cmp(&b.create_revision),
+        3 => a.mod_revision.cmp(&b.mod_revision),
+        _ => a.value.cmp(&b.value),
+    };
+    let is_descending = request.sort_order == SORT_ORDER_MAX;
+    response.kvs.sort_by(|a, b| {
+        let order = by_target(a, b);
+        let order = if is_descending {
+            order.reverse()
+        } else {
+            order
+        };
+        order.then_with(|| a.key.cmp(&b.key))
+    });
+}
 
 /// The sort target to ask an old server for: 3.4.23 and 3.5.1 die of one that does not exist (a nil
 /// sorter), so they are asked to sort by key and the answer is rewritten anyway.
@@ -320,7 +360,7 @@ fn keep_tombstones(script: &Script, seen: &mut Seen, memory: &Memory) {
             }
             event.prev_kv = None;
             let piece = Piece::Event(event.clone());
-            if is_delete(&event) || pieces.iter().any(|seen| *seen == piece) {
+            if is_delete(&event) || pieces.contains(&piece) {
                 kept.push(piece);
             }
         }

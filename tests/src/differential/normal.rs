@@ -4,7 +4,7 @@
 //! that measure the system itself (sizes, indexes, hashes) keep only their sign.
 
 use gonfalon_proto::etcdserverpb::response_op::Response;
-use gonfalon_proto::etcdserverpb::{ResponseHeader, TxnResponse};
+use gonfalon_proto::etcdserverpb::{Member, ResponseHeader, TxnResponse};
 
 use super::call::Answer;
 
@@ -47,17 +47,7 @@ pub fn normalise(mut answer: Answer, identity: Identity) -> Answer {
         Answer::LeaseLeases(leases) => leases.leases.sort_by_key(|lease| lease.id),
         Answer::MemberList(list) => {
             list.members.sort_by(|a, b| a.name.cmp(&b.name));
-            for member in &mut list.members {
-                member.id = u64::from(member.id != 0);
-                for url in member.peer_ur_ls.iter_mut().chain(&mut member.client_ur_ls) {
-                    let is_local = url.starts_with("http://127.0.0.1:");
-                    *url = if is_local {
-                        "local".into()
-                    } else {
-                        format!("not local: {url}")
-                    };
-                }
-            }
+            list.members.iter_mut().for_each(normalise_member);
         }
         Answer::Status(status) => {
             status.version = version_shape(&status.version);
@@ -107,6 +97,18 @@ fn normalise_header(header: &mut ResponseHeader, identity: Identity) {
     header.cluster_id = id(header.cluster_id, identity.cluster);
     header.member_id = id(header.member_id, identity.member);
     header.raft_term = header.raft_term.min(1);
+}
+
+fn normalise_member(member: &mut Member) {
+    member.id = u64::from(member.id != 0);
+    for url in member.peer_ur_ls.iter_mut().chain(&mut member.client_ur_ls) {
+        let is_local = url.starts_with("http://127.0.0.1:");
+        *url = if is_local {
+            "local".into()
+        } else {
+            format!("not local: {url}")
+        };
+    }
 }
 
 fn normalise_txn(txn: &mut TxnResponse, identity: Identity) {

@@ -23,7 +23,7 @@ use crate::raw;
 use crate::streams::keep_alive;
 
 /// No call of a script waits for another client, so an answer that takes longer never comes.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A running system and what is known of its identity.
 #[derive(Debug)]

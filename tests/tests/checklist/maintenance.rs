@@ -3,27 +3,21 @@
 use std::time::{Duration, Instant};
 
 use gonfalon_proto::etcdserverpb::{
-    AlarmRequest, CompactionRequest, DefragmentRequest, DeleteRangeRequest, HashKvRequest,
-    MemberListRequest, MoveLeaderRequest, RangeRequest, SnapshotRequest,
+    CompactionRequest, DefragmentRequest, HashKvRequest, MemberListRequest, MoveLeaderRequest,
+    RangeRequest, SnapshotRequest,
 };
 use gonfalon_tests::binaries::Server;
 use gonfalon_tests::cluster::Cluster;
-use gonfalon_tests::requests::{delete_prefix, get};
+use gonfalon_tests::requests::get;
 use sha2::{Digest as _, Sha256};
 use tonic::Code;
 
 use super::{PATIENCE, assert_refused, one, one_with};
 
-/// `ACTIVATE` and `DEACTIVATE` of an alarm, and the alarm `NOSPACE`.
-const ACTIVATE: i32 = 1;
-const DEACTIVATE: i32 = 2;
-const NO_SPACE: i32 = 1;
-
 items! {
     always {
         item_25_answers_about_the_cluster_have_no_revision,
         item_26_a_snapshot_ends_with_the_hash_of_what_it_holds,
-        a_full_store_refuses_writes_until_it_is_disarmed,
         hashes_are_equal_on_all_members,
         history_is_compacted_by_itself,
         the_health_service_serves,
@@ -212,84 +206,6 @@ async fn leadership_is_given_away_on_request(server: Server) {
         "took {:?}",
         start.elapsed()
     );
-}
-
-async fn a_full_store_refuses_writes_until_it_is_disarmed(server: Server) {
-    // What one member may take: enough to start with, and soon used up.
-    let (_cluster, client) = one_with(server, &["--quota-backend-bytes", "2000000"]).await;
-    let value = "v".repeat(100_000);
-    let mut kept = 0;
-    let refused = loop {
-        match client.put(&format!("k/{kept}"), &value).await {
-            Ok(_) => kept += 1,
-            Err(status) => break status,
-        }
-        assert!(kept < 200, "20 MB fit into a quota of 2 MB");
-    };
-    let text = "etcdserver: mvcc: database space exceeded";
-    assert_eq!(
-        (refused.code(), refused.message()),
-        (Code::ResourceExhausted, text)
-    );
-    let mut maintenance = client.maintenance.clone();
-    let raised = maintenance
-        .alarm(AlarmRequest::default())
-        .await
-        .expect("alarms")
-        .into_inner();
-    assert_eq!(
-        raised.alarms.iter().map(|a| a.alarm).collect::<Vec<_>>(),
-        [NO_SPACE]
-    );
-    let status = client.status().await.expect("a status");
-    assert!(
-        status.errors.iter().any(|e| e.contains("NOSPACE")),
-        "{:?}",
-        status.errors
-    );
-
-    // Reading, deleting, compacting and giving space back go on.
-    let deleted: DeleteRangeRequest = delete_prefix("k/");
-    let deleted = client
-        .kv
-        .clone()
-        .delete_range(deleted)
-        .await
-        .expect("a deletion")
-        .into_inner();
-    let revision = deleted.header.expect("a header").revision;
-    let request = CompactionRequest {
-        revision,
-        physical: true,
-    };
-    client
-        .kv
-        .clone()
-        .compact(request)
-        .await
-        .expect("a compaction");
-    maintenance
-        .defragment(DefragmentRequest {})
-        .await
-        .expect("defragmented");
-    let off = AlarmRequest {
-        action: DEACTIVATE,
-        member_id: raised.alarms[0].member_id,
-        alarm: NO_SPACE,
-    };
-    let disarmed = maintenance.alarm(off).await.expect("disarmed").into_inner();
-    assert_eq!(disarmed.alarms.len(), 1);
-    client.put("a", "1").await.expect("there is room again");
-
-    let on = AlarmRequest {
-        action: ACTIVATE,
-        ..off
-    };
-    maintenance.alarm(on).await.expect("raised by hand");
-    let refused = client.put("a", "2").await;
-    assert_refused(refused, Code::ResourceExhausted, text);
-    maintenance.alarm(off).await.expect("disarmed");
-    client.put("a", "3").await.expect("and taken back");
 }
 
 async fn hashes_are_equal_on_all_members(server: Server) {

@@ -1,7 +1,9 @@
 //! Starting a server as the tools that start an etcd do.
 
 use std::process::Command;
+use std::time::Duration;
 
+use gonfalon_proto::etcdserverpb::MemberListRequest;
 use gonfalon_tests::binaries::Server;
 use gonfalon_tests::cluster::Cluster;
 
@@ -17,6 +19,32 @@ items! {
     now {}
 }
 
+/// Waits for the line that tools wait for.
+async fn ready_line(cluster: &Cluster) {
+    let is_there = async {
+        loop {
+            let log = std::fs::read_to_string(cluster.member(0).log()).expect("a log");
+            if log.contains("ready to serve client requests") {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, is_there)
+        .await
+        .expect("the log says that clients are served");
+}
+
+/// The name by which the one member of a cluster is known once it is ready.
+async fn name_of_the_member(cluster: &Cluster) -> String {
+    ready_line(cluster).await;
+    let request = MemberListRequest { linearizable: true };
+    let list = cluster.client(0).cluster.member_list(request).await;
+    let list = list.expect("a list").into_inner();
+    assert_eq!(list.members.len(), 1, "{list:?}");
+    list.members[0].name.clone()
+}
+
 async fn item_30_tools_recognise_the_version_and_the_readiness(server: Server) {
     let (cluster, client) = one(server).await;
     let asked = Command::new(cluster.program())
@@ -30,8 +58,7 @@ async fn item_30_tools_recognise_the_version_and_the_readiness(server: Server) {
         text.lines().next(),
         Some(format!("etcd Version: {version}").as_str())
     );
-    let log = std::fs::read_to_string(cluster.member(0).log()).expect("a log");
-    assert!(log.contains("ready to serve client requests"), "{log}");
+    ready_line(&cluster).await;
 }
 
 /// What a config file says, for a member of a prepared cluster.
@@ -69,14 +96,7 @@ async fn item_39_a_config_file_overrides_flags_and_environment(server: Server) {
         .env("ETCD_NAME", "from-environment");
     cluster.start_member_as(0, command).expect("it starts");
     cluster.ready().await.expect("it is ready");
-    let request = gonfalon_proto::etcdserverpb::MemberListRequest { linearizable: true };
-    let list = cluster
-        .client(0)
-        .cluster
-        .member_list(request)
-        .await
-        .expect("a list");
-    assert_eq!(list.into_inner().members[0].name, "from-file");
+    assert_eq!(name_of_the_member(&cluster).await, "from-file");
 }
 
 async fn item_40_listening_needs_an_advertised_address(server: Server) {
@@ -114,12 +134,5 @@ async fn environment_stands_in_for_flags(server: Server) {
         .env("ETCD_INITIAL_CLUSTER", format!("from-environment={peer}"));
     cluster.start_member_as(0, command).expect("it starts");
     cluster.ready().await.expect("it is ready");
-    let request = gonfalon_proto::etcdserverpb::MemberListRequest { linearizable: true };
-    let list = cluster
-        .client(0)
-        .cluster
-        .member_list(request)
-        .await
-        .expect("a list");
-    assert_eq!(list.into_inner().members[0].name, "from-environment");
+    assert_eq!(name_of_the_member(&cluster).await, "from-environment");
 }

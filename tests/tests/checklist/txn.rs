@@ -3,7 +3,7 @@
 use gonfalon_proto::etcdserverpb::compare::TargetUnion;
 use gonfalon_proto::etcdserverpb::response_op::Response;
 use gonfalon_proto::etcdserverpb::{
-    Compare, HashKvRequest, RangeRequest, RequestOp, TxnRequest, TxnResponse,
+    Compare, HashKvRequest, RangeRequest, RequestOp, ResponseHeader, TxnRequest, TxnResponse,
 };
 use gonfalon_tests::binaries::Server;
 use gonfalon_tests::client::Client;
@@ -163,7 +163,11 @@ async fn item_10_inner_headers_have_a_revision_and_nothing_else(server: Server) 
         second.kvs[0].mod_revision, 2,
         "a read sees the put before it"
     );
-    assert_eq!(third.header, Some(Default::default()), "present and empty");
+    assert_eq!(
+        third.header,
+        Some(ResponseHeader::default()),
+        "present and empty"
+    );
 }
 
 async fn item_34_operations_of_nested_transactions_share_one_budget(server: Server) {

@@ -128,10 +128,13 @@ impl Generator {
             3 if self.one_in(5) => (self.rng.random_range(-1..5), self.rng.random_range(-1..7)),
             _ => (self.rng.random_range(0..3), self.rng.random_range(0..5)),
         };
+        // Which of several equal elements are left out, or what they were sorted by, is not in the
+        // answer, so that it could not be put in order.
+        let is_loose = self.has_loose_ties && sort_target != 0;
         RangeRequest {
             key,
             range_end,
-            limit: if self.one_in(3) {
+            limit: if self.one_in(3) && !is_loose {
                 self.rng.random_range(-1..6)
             } else {
                 0
@@ -140,7 +143,7 @@ impl Generator {
             sort_order,
             sort_target,
             serializable: self.one_in(3),
-            keys_only: self.one_in(5),
+            keys_only: self.one_in(5) && !is_loose,
             count_only: self.one_in(8),
             min_mod_revision: self.bound(),
             max_mod_revision: self.bound(),

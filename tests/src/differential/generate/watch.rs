@@ -8,8 +8,9 @@ use crate::differential::call::{Call, Script, WatchStep};
 
 impl Generator {
     pub(super) fn script(&mut self) -> Script {
-        if self.one_in(12) {
-            // Alone, because a refusal does not use up an id, and old servers do not refuse it.
+        if self.one_in(12) && self.compacted > 0 {
+            // Alone, because a refusal does not use up an id, and old servers do not refuse it; and
+            // only after a compaction, without which such a watcher breaks others of an old server.
             let watcher = WatchCreateRequest {
                 key: "a".into(),
                 start_revision: self.pick(&[-1, -7, i64::MIN]),
