@@ -26,6 +26,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::metrics::Detail;
+use crate::storage::{Durability, Pace};
 
 pub use args::Invocation;
 pub use document::{help, markdown};
@@ -94,6 +95,10 @@ pub struct Config {
     pub grpc_keepalive_timeout: Duration,
     /// Which history is compacted without being asked.
     pub auto_compaction: AutoCompaction,
+    /// How fast compacted history is swept off the disk.
+    pub sweep_pace: Pace,
+    /// When a write counts as done.
+    pub durability: Durability,
     /// How often a quiet watcher that asked for it hears of the current revision.
     pub watch_progress_notify_interval: Duration,
     /// Sets `SO_REUSEPORT` on listening sockets.

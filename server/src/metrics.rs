@@ -31,7 +31,7 @@ use prometheus::{
 };
 
 pub use clients::Clients;
-pub use disk::{Disk, Wal};
+pub use disk::{Disk, Sweeps, Wal};
 pub use health::Health;
 pub use kv::{Kv, SuccessHistogram};
 pub use network::Network;

@@ -173,7 +173,9 @@ fn node_config(config: &Config) -> NodeConfig {
         pre_vote: config.pre_vote,
         snapshot_count: config.snapshot_count,
         snapshot_catchup_entries: config.snapshot_catchup_entries,
+        durability: config.durability,
         auto_compaction: config.auto_compaction,
+        sweep_pace: config.sweep_pace,
         quota_bytes: config.quota_bytes,
         metrics: Arc::new(Metrics::new(config.metrics)),
     }

@@ -15,8 +15,8 @@ pub mod log;
 pub mod state;
 
 pub use fail_stop::FailStop;
-pub use log::LogStore;
-pub use state::{KvHash, Loaded, StateDb};
+pub use log::{Durability, LogStore};
+pub use state::{KvHash, Loaded, Pace, StateDb};
 
 /// Why something on disk could not be read, written or trusted.
 #[derive(Debug, Clone, thiserror::Error)]

@@ -17,7 +17,7 @@ use crate::limits::HISTORY_BYTES_MAX;
 use crate::metrics::{Inflight, Metrics};
 use crate::node::SnapshotDir;
 use crate::raft::{LogId, StoredMembership};
-use crate::storage::{FailStop, KvHash, Loaded, StateDb, StorageError, bundle};
+use crate::storage::{FailStop, KvHash, Loaded, Pace, StateDb, StorageError, bundle};
 use crate::watch::{Replay, Replayed, Watchers};
 
 /// A group of entries that takes longer to apply is counted as slow: etcd's limit.
@@ -65,10 +65,12 @@ impl Store {
         root: &Path,
         outgoing: PathBuf,
         fail_stop: FailStop,
+        pace: Pace,
         metrics: Arc<Metrics>,
     ) -> Result<Self, StorageError> {
         crate::storage::clear_dir(&outgoing)?;
-        let (db, loaded) = StateDb::open(root, fail_stop.clone())?;
+        let sweeps = metrics.disk.sweeps.clone();
+        let (db, loaded) = StateDb::open(root, fail_stop.clone(), pace, sweeps)?;
         let Loaded {
             state,
             applied,

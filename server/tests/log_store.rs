@@ -13,7 +13,7 @@ use gonfalon_server::raft::{
     Entry, LogId, Payload, StoredMembership, TypeConfig, Vote, log_id_from_pb, vote_from_pb,
 };
 use gonfalon_server::storage::log::READ_BYTES_MAX;
-use gonfalon_server::storage::{FailStop, LogStore, StorageError};
+use gonfalon_server::storage::{Durability, FailStop, LogStore, StorageError};
 use openraft::storage::{EntryResponder, IOFlushed, RaftLogStorage, RaftStateMachine};
 use openraft::testing::log::{StoreBuilder, Suite};
 use openraft::{EntryPayload, OptionalSend, RaftLogReader, RaftSnapshotBuilder};
@@ -113,7 +113,7 @@ async fn openrafts_suite_for_log_stores_passes() {
 }
 
 fn open(dir: &Path) -> Result<LogStore, StorageError> {
-    LogStore::open(dir, FailStop::new(), measured())
+    LogStore::open(dir, FailStop::new(), Durability::Disk, measured())
 }
 
 fn measured() -> Wal {
@@ -418,8 +418,14 @@ async fn a_failed_fsync_fails_everything_after_it_and_raises_the_flag() {
         }
         Ok(())
     });
-    let mut log =
-        LogStore::open_with_fault(dir.path(), fail_stop.clone(), fault, measured()).unwrap();
+    let mut log = LogStore::open_with_fault(
+        dir.path(),
+        fail_stop.clone(),
+        Durability::Disk,
+        fault,
+        measured(),
+    )
+    .unwrap();
     append_each(&mut log, 1..=3).await;
     assert!(fail_stop.error().is_none());
     broken.store(true, Ordering::Relaxed);
@@ -443,7 +449,13 @@ async fn a_failed_fsync_fails_everything_after_it_and_raises_the_flag() {
 async fn many_appends_share_an_fsync_and_are_told_in_order() {
     let dir = tempfile::tempdir().unwrap();
     let counted = measured();
-    let mut log = LogStore::open(dir.path(), FailStop::new(), counted.clone()).unwrap();
+    let mut log = LogStore::open(
+        dir.path(),
+        FailStop::new(),
+        Durability::Disk,
+        counted.clone(),
+    )
+    .unwrap();
     let mut waiting = Vec::new();
     for index in 1..=500 {
         let (sender, receiver) = <TypeConfig as openraft::type_config::TypeConfigExt>::oneshot();
@@ -462,4 +474,33 @@ async fn many_appends_share_an_fsync_and_are_told_in_order() {
     assert_eq!(counted.write_seconds.get_sample_count(), 500);
     let bytes = counted.write_bytes.get();
     assert!(bytes > 500 * 100, "{bytes} bytes for 500 appends of 100");
+}
+
+#[tokio::test]
+async fn without_fsync_nothing_waits_for_the_disk_and_the_process_may_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let (fail_stop, counted) = (FailStop::new(), measured());
+    let fault = Box::new(|| Err(std::io::Error::other("nobody asks the disk")));
+    let mut log = LogStore::open_with_fault(
+        dir.path(),
+        fail_stop.clone(),
+        Durability::System,
+        fault,
+        counted.clone(),
+    )
+    .unwrap();
+    append_each(&mut log, 1..=10).await;
+    log.save_vote(&vote(3)).await.unwrap();
+    assert_eq!(counted.fsync_seconds.get_sample_count(), 0);
+    assert!(fail_stop.error().is_none());
+    // What the operating system has is there for another process while this one still runs.
+    let copy = crash_image(dir.path());
+    let copied = open(copy.path()).unwrap();
+    assert_eq!(
+        (copied.last_log_id(), copied.vote()),
+        (Some(id(10)), Some(vote(3)))
+    );
+    drop(log);
+    let log = open(dir.path()).unwrap();
+    assert_eq!(log.last_log_id(), Some(id(10)));
 }

@@ -10,8 +10,9 @@ use bytes::Bytes;
 use gonfalon_core::command::{Command, Put};
 use gonfalon_core::{Changes, LeaseId, MemberId, Reply, State};
 use gonfalon_proto::peer as pb;
+use gonfalon_server::metrics::Metrics;
 use gonfalon_server::raft::{LogId, Membership, PeerNode, StoredMembership, log_id_from_pb};
-use gonfalon_server::storage::{FailStop, Loaded, StateDb, StorageError};
+use gonfalon_server::storage::{FailStop, Loaded, Pace, StateDb, StorageError};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -97,7 +98,8 @@ impl Member {
 }
 
 fn open(root: &Path) -> Result<(StateDb, Loaded), StorageError> {
-    StateDb::open(root, FailStop::new())
+    let sweeps = Metrics::default().disk.sweeps;
+    StateDb::open(root, FailStop::new(), Pace::default(), sweeps)
 }
 
 fn id(index: u64) -> LogId {

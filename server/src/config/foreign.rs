@@ -19,7 +19,6 @@ const NO_BTREE: Standing = Accepted("it tunes etcd's storage engine, which is no
 const NO_CHECK: Standing = Accepted("no check of the data against other members is made yet");
 const CHECKPOINTS: Standing = Accepted("after an election leases last as long again, as in etcd");
 const ONE_TRANSPORT: Standing = Accepted("members talk over one multiplexed connection");
-const SWEEPS: Standing = Accepted("compaction sweeps 1,000 changes at a time, 10 ms apart");
 const NO_MEMBERS: Standing = Accepted("members cannot be added or removed yet");
 const SLOW: Standing = Accepted("slow requests are seen in the metrics, not in the log");
 
@@ -40,19 +39,6 @@ pub(super) static FOREIGN: &[Opt] = &[
         Accepted("the first election waits no longer than any other"),
     ),
     switch("strict-reconfig-check", "true", NO_MEMBERS),
-    also(
-        text("compaction-batch-limit", "1000", SWEEPS),
-        &["experimental-compaction-batch-limit"],
-    ),
-    also(
-        text("compaction-sleep-interval", "10ms", SWEEPS),
-        &["experimental-compaction-sleep-interval"],
-    ),
-    switch(
-        "unsafe-no-fsync",
-        "false",
-        Accepted("what is acknowledged is on disk all the same"),
-    ),
     text(
         "max-snapshots",
         "5",

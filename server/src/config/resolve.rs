@@ -10,6 +10,7 @@ use super::{
     LogLevel, LogOutput, Options, Url, gates, url, value,
 };
 use crate::metrics::Detail;
+use crate::storage::{Durability, Pace};
 
 /// etcd's size of data at which writes are refused when nothing else is said.
 const QUOTA_DEFAULT: u64 = 2 << 30;
@@ -53,6 +54,12 @@ impl Options {
             grpc_keepalive_interval: self.duration(&table::GRPC_KEEPALIVE_INTERVAL)?,
             grpc_keepalive_timeout: self.duration(&table::GRPC_KEEPALIVE_TIMEOUT)?,
             auto_compaction: self.auto_compaction()?,
+            sweep_pace: self.sweep_pace()?,
+            durability: if self.switch(&table::UNSAFE_NO_FSYNC)? {
+                Durability::System
+            } else {
+                Durability::Disk
+            },
             watch_progress_notify_interval: self
                 .duration(&table::WATCH_PROGRESS_NOTIFY_INTERVAL)?,
             socket_reuse_port: self.switch(&table::SOCKET_REUSE_PORT)?,
@@ -182,6 +189,24 @@ impl Options {
                     Err(_) => Err("write a number of hours, or a duration such as 30m".to_owned()),
                 },
             }
+        })
+    }
+
+    fn sweep_pace(&self) -> Result<Pace, ConfigError> {
+        let default = Pace::default();
+        let batch_changes = self.count(&table::COMPACTION_BATCH_LIMIT)?;
+        let pause = self.duration(&table::COMPACTION_SLEEP_INTERVAL)?;
+        Ok(Pace {
+            batch_changes: if batch_changes == 0 {
+                default.batch_changes
+            } else {
+                batch_changes
+            },
+            pause: if pause.is_zero() {
+                default.pause
+            } else {
+                pause
+            },
         })
     }
 
@@ -385,6 +410,13 @@ fn check_ports(config: &Config) -> Result<(), ConfigError> {
 /// Values that are allowed and yet seldom meant.
 fn unusual(config: &Config) -> Vec<String> {
     let mut notes = Vec::new();
+    if config.durability == Durability::System {
+        notes.push(
+            "--unsafe-no-fsync: WRITES ARE ACKNOWLEDGED THAT ARE NOT ON DISK. If this machine \
+             stops they are lost, and a cluster may lose what its majority had acknowledged"
+                .to_owned(),
+        );
+    }
     if config
         .quota_bytes
         .is_some_and(|bytes| bytes > QUOTA_USUAL_MAX)

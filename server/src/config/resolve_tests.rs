@@ -269,6 +269,40 @@ fn what_only_tunes_etcds_insides_is_taken_and_noted() {
 }
 
 #[test]
+fn compacted_history_is_swept_at_the_pace_asked_for() {
+    for (line, batch_changes, ms) in [
+        ("", 1000, 10),
+        (
+            "--compaction-batch-limit=7 --compaction-sleep-interval=1s",
+            7,
+            1000,
+        ),
+        ("--experimental-compaction-batch-limit 20", 20, 10),
+        (
+            "--compaction-batch-limit=0 --compaction-sleep-interval=0s",
+            1000,
+            10,
+        ),
+    ] {
+        let want = Pace {
+            batch_changes,
+            pause: Duration::from_millis(ms),
+        };
+        assert_eq!(read(line, &[]).unwrap().sweep_pace, want, "{line}");
+    }
+}
+
+#[test]
+fn writes_wait_for_the_disk_unless_told_otherwise_and_then_it_is_said_aloud() {
+    let config = read("", &[]).unwrap();
+    assert_eq!(config.durability, Durability::Disk);
+    let config = read("--unsafe-no-fsync", &[]).unwrap();
+    assert_eq!(config.durability, Durability::System);
+    let note = config.notes.join("\n");
+    assert!(note.contains("NOT ON DISK"), "{note}");
+}
+
+#[test]
 fn a_config_file_counts_alone() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("conf.yml");

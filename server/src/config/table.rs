@@ -205,6 +205,9 @@ options! {
     SNAPSHOT_CATCHUP_ENTRIES = "snapshot-catchup-entries" ["experimental-snapshot-catchup-entries"],
         Kind::Number { min: 0, max: i64::MAX }, "5000", Raft,
         "Log entries kept behind a snapshot for followers that are a little behind.";
+    UNSAFE_NO_FSYNC = "unsafe-no-fsync", Kind::Bool, "false", Raft,
+        "Unsafe: acknowledges writes before they are on disk. They are lost if the machine stops, \
+         on a cluster, too. For tests.";
 
     QUOTA_BACKEND_BYTES = "quota-backend-bytes", Kind::Bytes { min: i64::MIN, max: i64::MAX }, "0", Limits,
         "Size of the data at which writes are refused. 0: 2 GiB; negative: no limit.";
@@ -228,6 +231,13 @@ options! {
         "periodic: history is dropped by age. revision: by number of revisions.";
     AUTO_COMPACTION_RETENTION = "auto-compaction-retention", Kind::Text, "0", Compaction,
         "How much history is kept: hours or a duration (periodic), revisions (revision). 0: all.";
+
+    COMPACTION_BATCH_LIMIT = "compaction-batch-limit" ["experimental-compaction-batch-limit"],
+        Kind::Number { min: 0, max: 1_000_000 }, "1000", Compaction,
+        "Changes of compacted history that are swept off the disk in one go. 0: 1000.";
+    COMPACTION_SLEEP_INTERVAL = "compaction-sleep-interval" ["experimental-compaction-sleep-interval"],
+        Kind::Duration { min: Duration::ZERO }, "10ms", Compaction,
+        "Pause after each of these, for writes to go first. 0: 10ms.";
 
     LOG_LEVEL = "log-level",
         Kind::Choice(&["debug", "info", "warn", "error", "dpanic", "panic", "fatal"]), "info", Observing,

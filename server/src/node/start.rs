@@ -24,7 +24,7 @@ use super::{Inner, Node};
 use crate::config::AutoCompaction;
 use crate::metrics::Metrics;
 use crate::raft::{PeerNode, StoredMembership};
-use crate::storage::{FailStop, LogStore, StorageError};
+use crate::storage::{Durability, FailStop, LogStore, Pace, StorageError};
 use crate::store::Store;
 use crate::tasks::Tasks;
 
@@ -57,8 +57,12 @@ pub struct NodeConfig {
     pub snapshot_count: u64,
     /// Log entries kept behind a snapshot for followers that are a little behind.
     pub snapshot_catchup_entries: u64,
+    /// When a write counts as done.
+    pub durability: Durability,
     /// Which history is compacted without being asked.
     pub auto_compaction: AutoCompaction,
+    /// How fast compacted history is swept off the disk.
+    pub sweep_pace: Pace,
     /// Size of the data at which writes are refused, in bytes; `None`: never.
     pub quota_bytes: Option<u64>,
     /// Where everything is counted.
@@ -123,7 +127,7 @@ impl Node {
     pub async fn open(config: NodeConfig, tasks: &mut Tasks) -> Result<Self, OpenError> {
         let (dir, identity) = open_dir(&config)?;
         let fail_stop = FailStop::new();
-        let (log, store) = open_storage(&dir, &fail_stop, &config.metrics).await?;
+        let (log, store) = open_storage(&dir, &fail_stop, &config).await?;
         let store = Arc::new(store);
         let request_timeout = Duration::from_secs(5) + 2 * config.election_timeout;
         let metrics = config.metrics.clone();
@@ -488,14 +492,16 @@ fn open_dir(config: &NodeConfig) -> Result<(DataDir, Identity), OpenError> {
 async fn open_storage(
     dir: &DataDir,
     fail_stop: &FailStop,
-    metrics: &Arc<Metrics>,
+    config: &NodeConfig,
 ) -> Result<(LogStore, Store), OpenError> {
-    let metrics = metrics.clone();
+    let metrics = config.metrics.clone();
+    let (durability, pace) = (config.durability, config.sweep_pace);
     let (raft, state, outgoing) = (dir.join("raft"), dir.join("state"), dir.join("outgoing"));
     let (incoming, fail_stop) = (dir.join("incoming"), fail_stop.clone());
     let opened = tokio::task::spawn_blocking(move || {
-        let log = LogStore::open(&raft, fail_stop.clone(), metrics.disk.wal.clone())?;
-        let store = Store::open(&state, outgoing, fail_stop, metrics)?;
+        let wal = metrics.disk.wal.clone();
+        let log = LogStore::open(&raft, fail_stop.clone(), durability, wal)?;
+        let store = Store::open(&state, outgoing, fail_stop, pace, metrics)?;
         crate::storage::clear_dir(&incoming)?;
         Ok::<_, StorageError>((log, store))
     });

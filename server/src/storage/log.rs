@@ -39,7 +39,7 @@ mod sync;
 mod witness;
 
 pub use reader::READ_BYTES_MAX;
-pub use sync::SyncFault;
+pub use sync::{Durability, SyncFault};
 
 /// Recent entries in memory. Replication to a peer that is a few seconds behind reads them here.
 pub const RECENT_BYTES_MAX: usize = 32 << 20;
@@ -98,18 +98,24 @@ impl LogStore {
     ///
     /// [`StorageError::Lost`] if writes that were on disk are gone, [`StorageError::InUse`] if
     /// somebody else has it open; see [`StorageError`] for the rest.
-    pub fn open(dir: &Path, fail_stop: FailStop, metrics: Wal) -> Result<Self, StorageError> {
-        open::open(dir, fail_stop, None, metrics)
+    pub fn open(
+        dir: &Path,
+        fail_stop: FailStop,
+        durability: Durability,
+        metrics: Wal,
+    ) -> Result<Self, StorageError> {
+        open::open(dir, fail_stop, durability, None, metrics)
     }
 
     /// Opens the log with a fault to inject before each fsync. For tests and drills.
     pub fn open_with_fault(
         dir: &Path,
         fail_stop: FailStop,
+        durability: Durability,
         fault: SyncFault,
         metrics: Wal,
     ) -> Result<Self, StorageError> {
-        open::open(dir, fail_stop, Some(fault), metrics)
+        open::open(dir, fail_stop, durability, Some(fault), metrics)
     }
 
     /// The last entry of the log, if it ever held one.

@@ -29,8 +29,10 @@ use rocksdb::{ColumnFamily, DB, FlushOptions, WriteBatch, WriteOptions};
 
 use self::compact::Compactor;
 use super::{FailStop, StorageError};
+use crate::metrics::Sweeps;
 use crate::raft::{LogId, StoredMembership, log_id_to_pb, stored_membership_to_pb};
 
+pub use self::compact::Pace;
 pub use self::hash::KvHash;
 pub use self::load::Loaded;
 
@@ -89,12 +91,22 @@ impl Files {
 
 impl StateDb {
     /// Opens the database below `root`, or creates it, and reads the present into memory.
-    pub fn open(root: &Path, fail_stop: FailStop) -> Result<(Self, Loaded), StorageError> {
+    pub fn open(
+        root: &Path,
+        fail_stop: FailStop,
+        pace: Pace,
+        metrics: Sweeps,
+    ) -> Result<(Self, Loaded), StorageError> {
         super::create_dir(root)?;
-        Self::open_dir(&checkpoint::current(root)?, fail_stop)
+        Self::open_dir(&checkpoint::current(root)?, fail_stop, pace, metrics)
     }
 
-    fn open_dir(dir: &Path, fail_stop: FailStop) -> Result<(Self, Loaded), StorageError> {
+    fn open_dir(
+        dir: &Path,
+        fail_stop: FailStop,
+        pace: Pace,
+        metrics: Sweeps,
+    ) -> Result<(Self, Loaded), StorageError> {
         let db = DB::open_cf_descriptors(&options::database(), dir, options::families())
             .map_err(|error| StorageError::open(dir, &error))?;
         let files = Arc::new(Files {
@@ -102,7 +114,7 @@ impl StateDb {
             db,
         });
         let (loaded, swept) = load::load(&files)?;
-        let compactor = Compactor::start(files.clone(), swept, fail_stop);
+        let compactor = Compactor::start(files.clone(), swept, fail_stop, pace, metrics);
         let compacted = loaded.state.compacted();
         if compacted > swept {
             compactor.sweep_to(compacted);

@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 use super::mark::Mark;
 use super::recent::Recent;
 use super::records::{self, COMMITTED, FORMAT, FORMAT_KEY, PURGED, VOTE, WITNESS};
-use super::sync::{SyncFault, SyncState, SyncThread};
+use super::sync::{Durability, SyncFault, SyncState, SyncThread};
 use super::witness::{self, Witness};
 use super::{APPENDS_WAITING_MAX, Closer, LogStore, RECENT_BYTES_MAX, Shared, View, options};
 use crate::metrics::Wal;
@@ -24,6 +24,7 @@ const ROCKSDB_CURRENT: &str = "CURRENT";
 pub(super) fn open(
     dir: &Path,
     fail_stop: FailStop,
+    durability: Durability,
     fault: Option<SyncFault>,
     metrics: Wal,
 ) -> Result<LogStore, StorageError> {
@@ -47,6 +48,7 @@ pub(super) fn open(
         state: sync.clone(),
         mark,
         fail_stop: fail_stop.clone(),
+        durability,
         fault,
         dir: dir.to_owned(),
     };

@@ -23,6 +23,18 @@ use crate::storage::{FailStop, StorageError};
 /// How old the high-water mark may be while there are writes. Each raise is an fsync of its own.
 const MARK_INTERVAL: Duration = Duration::from_secs(1);
 
+/// When a write counts as done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[expect(clippy::exhaustive_enums, reason = "the two values of etcd's flag")]
+pub enum Durability {
+    /// Once it is on disk.
+    #[default]
+    Disk,
+    /// Once the operating system has it: it survives the process, and not the machine. The mark
+    /// stays where it is, for it says what is known to be on disk.
+    System,
+}
+
 /// Called before each fsync; what it returns in place of the fsync's own result, if an error, is
 /// treated as if the disk had said it. For tests and drills.
 pub type SyncFault = Box<dyn FnMut() -> std::io::Result<()> + Send>;
@@ -112,6 +124,7 @@ pub(super) struct SyncThread {
     pub(super) state: Arc<SyncState>,
     pub(super) mark: Mark,
     pub(super) fail_stop: FailStop,
+    pub(super) durability: Durability,
     pub(super) fault: Option<SyncFault>,
     pub(super) dir: std::path::PathBuf,
 }
@@ -147,6 +160,10 @@ impl SyncThread {
         if !is_awaited && written == self.state.synced.load(Ordering::Relaxed) {
             return Ok(());
         }
+        if self.durability == Durability::System {
+            let written = self.db.flush_wal(false);
+            return written.map_err(|why| self.failed("writing the write-ahead log", &why));
+        }
         let started = Instant::now();
         let injected = self.fault.as_mut().map_or(Ok(()), |fault| fault());
         let result = injected
@@ -154,13 +171,16 @@ impl SyncThread {
             .and_then(|()| self.db.flush_wal(true).map_err(|error| error.to_string()));
         let took = started.elapsed().as_secs_f64();
         self.state.metrics.fsync_seconds.observe(took);
-        if let Err(why) = result {
-            let error = StorageError::io(&self.dir, "fsync of the write-ahead log", why);
-            self.fail_stop.raise(&error);
-            return Err(error);
-        }
+        result.map_err(|why| self.failed("fsync of the write-ahead log", &why))?;
         self.state.synced.store(written, Ordering::Release);
         Ok(())
+    }
+
+    /// Ends everything: nobody knows what is on the disk.
+    fn failed(&self, op: &'static str, why: &dyn std::fmt::Display) -> StorageError {
+        let error = StorageError::io(&self.dir, op, why);
+        self.fail_stop.raise(&error);
+        error
     }
 }
 

@@ -37,7 +37,8 @@ impl StateDb {
         fail_stop: FailStop,
     ) -> Result<(Self, Loaded), StorageError> {
         let dir = adopt(root, from)?;
-        let opened = Self::open_dir(&dir, fail_stop)?;
+        let (pace, metrics) = self.compactor.settings();
+        let opened = Self::open_dir(&dir, fail_stop, pace, metrics)?;
         self.compactor.stop();
         self.files.db.cancel_all_background_work(true);
         remove(root, &self.files.dir)?;

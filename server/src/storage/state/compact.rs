@@ -7,7 +7,7 @@
 
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gonfalon_core::{EventKind, Revision};
 use rocksdb::{Direction, IteratorMode, WriteBatch};
@@ -15,13 +15,40 @@ use tokio::sync::watch;
 
 use super::records::{At, change_key, read_change, read_change_key, version_key};
 use super::{Files, meta, number, options};
+use crate::metrics::Sweeps;
 use crate::storage::{FailStop, StorageError};
 
-/// Changes swept in one batch, about: a revision is never split.
-const BATCH_CHANGES: usize = 1000;
+/// How fast compacted history is swept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(
+    clippy::exhaustive_structs,
+    reason = "the two options of the command line"
+)]
+pub struct Pace {
+    /// Changes swept in one batch, about: a revision is never split.
+    pub batch_changes: usize,
+    /// Pause between two batches, for commits to go first.
+    pub pause: Duration,
+}
 
-/// Pause between two batches, for commits to go first.
-const PAUSE: Duration = Duration::from_millis(10);
+impl Default for Pace {
+    /// As in etcd.
+    fn default() -> Self {
+        Self {
+            batch_changes: 1000,
+            pause: Duration::from_millis(10),
+        }
+    }
+}
+
+/// What one batch has swept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Swept {
+    /// Everything below is swept.
+    pub(super) upto: Revision,
+    /// Versions that were dropped.
+    pub(super) versions: u64,
+}
 
 /// The sweeper's handle. Dropping it ends the thread after its present batch.
 #[derive(Debug)]
@@ -36,6 +63,8 @@ pub(super) struct Compactor {
 struct Orders {
     order: Mutex<Order>,
     changed: Condvar,
+    pace: Pace,
+    metrics: Sweeps,
 }
 
 #[derive(Debug)]
@@ -46,13 +75,21 @@ struct Order {
 
 impl Compactor {
     /// Starts the thread; `swept` is what was swept before.
-    pub(super) fn start(files: Arc<Files>, swept: Revision, fail_stop: FailStop) -> Self {
+    pub(super) fn start(
+        files: Arc<Files>,
+        swept: Revision,
+        fail_stop: FailStop,
+        pace: Pace,
+        metrics: Sweeps,
+    ) -> Self {
         let orders = Arc::new(Orders {
             order: Mutex::new(Order {
                 target: swept,
                 is_stopped: false,
             }),
             changed: Condvar::new(),
+            pace,
+            metrics,
         });
         let (done, receiver) = watch::channel(swept);
         let own = orders.clone();
@@ -70,6 +107,11 @@ impl Compactor {
             swept: receiver,
             thread: Mutex::new(Some(thread)),
         }
+    }
+
+    /// What it was started with.
+    pub(super) fn settings(&self) -> (Pace, Sweeps) {
+        (self.orders.pace, self.orders.metrics.clone())
     }
 
     /// Asks for everything below `revision` to be swept. Returns at once.
@@ -114,11 +156,19 @@ const UNPOISONED: &str = "nothing panics while it holds this lock";
 impl Orders {
     fn run(&self, files: &Files, done: &watch::Sender<Revision>) -> Result<(), StorageError> {
         let mut swept = *done.borrow();
+        let mut began = None;
         while let Some(target) = self.next(swept) {
-            swept = sweep_batch(files, swept, target)?;
+            let now = Instant::now();
+            let began_at = *began.get_or_insert(now);
+            let batch = sweep_batch(files, swept, target, self.pace.batch_changes)?;
+            swept = batch.upto;
             done.send_replace(swept);
+            self.metrics.batch(batch.versions, now.elapsed());
             if swept < target {
                 self.pause();
+            } else {
+                self.metrics.finished(began_at.elapsed());
+                began = None;
             }
         }
         Ok(())
@@ -139,21 +189,23 @@ impl Orders {
         // Whether it was the time or the end that came first shows when the lock is taken again.
         let _ended = self
             .changed
-            .wait_timeout_while(order, PAUSE, |order| !order.is_stopped)
+            .wait_timeout_while(order, self.pace.pause, |order| !order.is_stopped)
             .expect(UNPOISONED);
     }
 }
 
-/// Sweeps about [`BATCH_CHANGES`] changes from `swept` on, at most up to `target`; returns how far.
+/// Sweeps about `batch_changes` changes from `swept` on, at most up to `target`.
 pub(super) fn sweep_batch(
     files: &Files,
     swept: Revision,
     target: Revision,
-) -> Result<Revision, StorageError> {
+    batch_changes: usize,
+) -> Result<Swept, StorageError> {
     let (kv, rev) = (files.family(options::KV), files.family(options::REV));
     let failed = |error: rocksdb::Error| files.error("sweeping compacted history", error);
     let mut batch = WriteBatch::default();
     let mut reached = target;
+    let mut versions = 0;
     let mut last: Option<At> = None;
     let start = change_key((swept, 0));
     let changes = files
@@ -165,7 +217,7 @@ pub(super) fn sweep_batch(
         if at.0 > target {
             break;
         }
-        if count >= BATCH_CHANGES && last.is_some_and(|last| last.0 != at.0) {
+        if count >= batch_changes && last.is_some_and(|last| last.0 != at.0) {
             reached = at.0;
             break;
         }
@@ -174,15 +226,20 @@ pub(super) fn sweep_batch(
         // in `rev` still finds its version.
         if let Some(previous) = change.previous.filter(|previous| previous.0 < target) {
             batch.delete_cf(kv, version_key(change.key, previous));
+            versions += 1;
         }
         // A deletion at the compacted revision itself is kept, for a watcher that starts there.
         if change.kind == EventKind::Delete && at.0 < target {
             batch.delete_cf(kv, version_key(change.key, at));
+            versions += 1;
         }
         last = Some(at);
     }
     batch.delete_range_cf(rev, change_key((swept, 0)), change_key((reached, 0)));
     batch.put_cf(files.family(options::META), meta::SWEPT, number(reached));
     files.write(batch)?;
-    Ok(reached)
+    Ok(Swept {
+        upto: reached,
+        versions,
+    })
 }

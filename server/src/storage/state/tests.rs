@@ -1,5 +1,7 @@
 //! What only the inside can see: which records a sweep leaves, and a sweep that stops half-way.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use gonfalon_core::command::{Command, DeleteRange, Put};
 use gonfalon_core::{Changes, KeyRange, LeaseId, Revision, State};
@@ -8,12 +10,18 @@ use rocksdb::IteratorMode;
 use tempfile::TempDir;
 
 use super::compact::sweep_batch;
-use super::{StateDb, options};
+use super::{Pace, StateDb, options};
+use crate::metrics::Metrics;
 use crate::raft::log_id_from_pb;
 use crate::storage::FailStop;
 
 fn open(dir: &TempDir) -> (StateDb, State) {
-    let (db, loaded) = StateDb::open(dir.path(), FailStop::new()).unwrap();
+    open_at(dir, Pace::default(), &Metrics::default())
+}
+
+fn open_at(dir: &TempDir, pace: Pace, metrics: &Metrics) -> (StateDb, State) {
+    let sweeps = metrics.disk.sweeps.clone();
+    let (db, loaded) = StateDb::open(dir.path(), FailStop::new(), pace, sweeps).unwrap();
     (db, loaded.state)
 }
 
@@ -104,8 +112,11 @@ async fn a_sweep_that_was_interrupted_goes_on_after_a_restart() {
     db.compactor.stop();
     run(&db, &mut state, [compact(target.get())]);
     let unswept = db.hash_kv(None).unwrap().unwrap();
-    let reached = sweep_batch(&db.files, Revision::default(), target).unwrap();
-    assert!(reached < target, "5000 changes are more than one batch");
+    let reached = sweep_batch(&db.files, Revision::default(), target, 1000).unwrap();
+    assert!(
+        reached.upto < target,
+        "5000 changes are more than one batch"
+    );
     assert_eq!(records(&db, options::KV), 5000 - 1000 + 1);
     assert_eq!(db.hash_kv(None).unwrap().unwrap(), unswept, "half swept");
     drop(db);
@@ -135,6 +146,33 @@ async fn a_hash_before_the_first_revision_is_of_nothing() {
     );
     let compacted = db.hash_kv(Some(Revision::new(3))).unwrap();
     assert!(compacted.is_err(), "a revision that was there is compacted");
+}
+
+#[tokio::test]
+async fn a_sweep_keeps_to_its_pace_and_ends_when_the_database_is_closed() {
+    let dir = tempfile::tempdir().unwrap();
+    let pace = Pace {
+        batch_changes: 100,
+        pause: Duration::from_hours(1),
+    };
+    let metrics = Metrics::default();
+    let sweeps = &metrics.disk.sweeps;
+    let (db, mut state) = open_at(&dir, pace, &metrics);
+    run(&db, &mut state, (0..1000).map(|_| put("key")));
+    let target = state.revision();
+    run(&db, &mut state, [compact(target.get())]);
+    while sweeps.batch_count() == 0 {
+        tokio::task::yield_now().await;
+    }
+    drop(db);
+    assert_eq!(sweeps.batch_count(), 1, "an hour has not passed");
+    assert_eq!(sweeps.version_count(), 99, "the first superseded nothing");
+
+    let (db, _) = open_at(&dir, Pace::default(), &metrics);
+    db.wait_compacted(target).await.unwrap();
+    assert_eq!(records(&db, options::KV), 1);
+    drop(db);
+    assert_eq!((sweeps.batch_count(), sweeps.version_count()), (2, 999));
 }
 
 #[test]
