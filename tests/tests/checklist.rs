@@ -24,6 +24,8 @@ macro_rules! items {
 
 #[path = "checklist/alarms.rs"]
 mod alarms;
+#[path = "checklist/failures.rs"]
+mod failures;
 #[path = "checklist/kv.rs"]
 mod kv;
 #[path = "checklist/lease.rs"]

@@ -40,6 +40,13 @@ const NAMES: &[&str] = &[
     "process_resident_memory_bytes",
 ];
 
+/// The same, between members, with the label that they have.
+const PEER_NAMES: &[&str] = &[
+    "etcd_network_peer_sent_bytes_total{To=",
+    "etcd_network_peer_received_bytes_total{From=",
+    "etcd_network_peer_round_trip_time_seconds_bucket{To=",
+];
+
 async fn metrics(cluster: &Cluster) -> String {
     let endpoint = cluster.member(0).endpoint();
     let (code, page) = http_get(&endpoint, "/metrics").await.expect("a page");
@@ -63,6 +70,11 @@ async fn item_29_metrics_have_the_names_that_dashboards_read(server: Server) {
         .filter(|name| !present.contains(**name))
         .collect();
     assert!(missing.is_empty(), "no {missing:?} in\n{page}");
+    let unlabelled: Vec<_> = PEER_NAMES
+        .iter()
+        .filter(|start| !page.contains(**start))
+        .collect();
+    assert!(unlabelled.is_empty(), "no {unlabelled:?} in\n{page}");
     assert!(page.contains("etcd_server_has_leader 1"), "{page}");
 }
 

@@ -22,7 +22,9 @@ items! {
         a_lock_falls_with_its_lease,
         an_election_has_one_leader_and_observers_see_each,
     }
-    now {}
+    now {
+        a_waiter_whose_lease_ends_gets_no_lock,
+    }
 }
 
 async fn grant(client: &Client, id: i64) {
@@ -248,6 +250,31 @@ async fn a_lock_falls_with_its_lease(server: Server) {
         .await
         .expect("its turn comes");
     assert_eq!(second.expect("no panic").expect("the second lock"), b"l/8");
+}
+
+/// etcd 3.4.23 gives it the lock all the same, with a key that is gone.
+async fn a_waiter_whose_lease_ends_gets_no_lock(server: Server) {
+    let (_cluster, client) = one(server).await;
+    grant(&client, 7).await;
+    grant(&client, 8).await;
+    let key = lock(&client, "l", 7).await.expect("the first lock");
+    let second = tokio::spawn({
+        let client = client.clone();
+        async move { lock(&client, "l", 8).await }
+    });
+    queued(&client, "l/", 2).await;
+    let revoke = LeaseRevokeRequest { id: 8 };
+    let revoked = client.lease.clone().lease_revoke(revoke).await;
+    revoked.expect("revoked");
+    let unlock = UnlockRequest { key: key.into() };
+    let unlocked = client.lock.clone().unlock(unlock).await;
+    unlocked.expect("unlocked");
+    let second = tokio::time::timeout(PATIENCE, second)
+        .await
+        .expect("its turn comes")
+        .expect("no panic");
+    assert_refused(second, Code::Unknown, "mutex: session is expired");
+    assert_eq!(client.get_prefix("l/").await.expect("a read").count, 0);
 }
 
 async fn an_election_has_one_leader_and_observers_see_each(server: Server) {

@@ -11,7 +11,7 @@ use gonfalon_tests::cluster::Cluster;
 use gonfalon_tests::requests::{all_of, compare, delete, delete_prefix, get, op, put};
 use tonic::{Code, Status};
 
-use super::{assert_refused, one};
+use super::{assert_refused, one, one_with};
 
 const DUPLICATE: &str = "etcdserver: duplicate key given in txn request";
 const TOO_MANY: &str = "etcdserver: too many operations in txn request";
@@ -26,6 +26,7 @@ items! {
         item_09_no_key_is_put_twice_whatever_branch_is_taken,
         item_10_inner_headers_have_a_revision_and_nothing_else,
         item_34_operations_of_nested_transactions_share_one_budget,
+        the_limits_are_options,
         a_comparison_over_a_range_holds_for_every_key,
         an_operation_without_a_request_is_refused,
     }
@@ -191,6 +192,32 @@ async fn item_34_operations_of_nested_transactions_share_one_budget(server: Serv
         .expect("28 and 100 operations");
     let above = send(&client, with_nested(28, 101)).await;
     assert_refused(above, Code::InvalidArgument, TOO_MANY);
+}
+
+async fn the_limits_are_options(server: Server) {
+    let flags = ["--max-txn-ops", "3", "--max-request-bytes", "10000"];
+    let (_cluster, client) = one_with(server, &flags).await;
+    let reads = |n: usize| all_of(vec![op(get("a")); n]);
+    send(&client, reads(3)).await.expect("three operations");
+    let refused = send(&client, reads(4)).await;
+    assert_refused(refused, Code::InvalidArgument, TOO_MANY);
+
+    let put_of = |bytes: usize| put("a", &"v".repeat(bytes));
+    let mut kv = client.kv.clone();
+    kv.put(put_of(9_900)).await.expect("below the limit");
+    let too_large = "etcdserver: request is too large";
+    let refused = kv.put(put_of(10_001)).await;
+    assert_refused(refused, Code::InvalidArgument, too_large);
+    let half = || op(put("b", &"v".repeat(5_000)));
+    let nested = all_of(vec![op(put_of(5_000)), op(all_of(vec![half()]))]);
+    let refused = send(&client, nested).await;
+    assert_refused(refused, Code::InvalidArgument, too_large);
+    // gRPC lets half a megabyte more through.
+    let refused = kv.put(put_of(520_000)).await;
+    assert_refused(refused, Code::InvalidArgument, too_large);
+    let refused = kv.put(put_of(600_000)).await.expect_err("it is refused");
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused:?}");
+    assert!(refused.message().ends_with(" vs. 534288)"), "{refused:?}");
 }
 
 /// etcd 3.4.23 fails this: members that owe nobody an answer do the puts (fixed in 3.7.0).
