@@ -246,10 +246,13 @@ impl Node {
         let (node, token) = (self.clone(), stop.clone());
         tasks.spawn("leadership", async move {
             tokio::select! {
-                // First: when the node is closed, Raft ends too, and that is no failure.
                 biased;
                 () = token.cancelled() => Ok(()),
-                ended = node.follow_leadership() => Err(ended),
+                // When the node is closed Raft ends too, perhaps while this is being looked at, and
+                // that is no failure.
+                ended = node.follow_leadership() => {
+                    if token.is_cancelled() { Ok(()) } else { Err(ended) }
+                }
             }
         });
 
