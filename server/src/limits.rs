@@ -32,6 +32,10 @@ pub const QUEUE_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// writes for about 8 ms after its election.
 pub const PROPOSAL_RETRY: Duration = Duration::from_millis(5);
 
+/// How often callers are looked for that wait in vain: a caller of a leader that is gone is told at
+/// most so long after the next one has begun.
+pub const PROPOSAL_SWEEP: Duration = Duration::from_millis(100);
+
 /// Pause before asking again for a read index that could not be had.
 pub const READ_INDEX_RETRY: Duration = Duration::from_millis(20);
 

@@ -3,6 +3,7 @@
 //! gRPC and HTTP share a port: a connection speaks HTTP/1 or HTTP/2 as its first bytes say, and
 //! [`Front`] tells gRPC from pages by the content type.
 
+mod authority;
 mod front;
 
 use std::net::SocketAddr;
@@ -23,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use front::Front;
 
+use self::authority::Lenient;
 use crate::config::{Config, ListenUrl};
 
 /// Connections that the kernel keeps until they are accepted.
@@ -201,7 +203,8 @@ async fn connection<S, B>(
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "a connection without TCP_NODELAY");
     }
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut connection =
+        pin!(builder.serve_connection(TokioIo::new(Lenient::new(stream)), service));
     let ended = tokio::select! {
         biased;
         ended = connection.as_mut() => ended,

@@ -176,6 +176,24 @@ async fn passes_soon<T>(result: &Result<T, NodeError>, give_up: Instant) -> bool
     true
 }
 
+/// Returns when a leader of a later term than `term` is known: what was asked of one before it will
+/// not be answered.
+async fn succeeded(raft: &Raft, term: u64) {
+    let mut metrics = raft.server_metrics();
+    loop {
+        {
+            let now = metrics.borrow_watched();
+            if now.current_leader.is_some() && now.vote.leader_id.term > term {
+                return;
+            }
+        }
+        if metrics.changed().await.is_err() {
+            // Raft has ended; whoever waits is told so by the one that it waits for.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
 impl Node {
     /// Replicates `command` and answers once this member has applied it.
     ///

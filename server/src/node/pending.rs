@@ -28,6 +28,8 @@ pub(super) struct Pending {
 struct Waiting {
     since: Instant,
     answers: Vec<Answer>,
+    /// The term in which its way to the leader was lost, if it was: it may be in that leader's log.
+    lost_in: Option<u64>,
 }
 
 impl Pending {
@@ -36,6 +38,7 @@ impl Pending {
         let waiting = Waiting {
             since: Instant::now(),
             answers,
+            lost_in: None,
         };
         let previous = self.lock().insert(sequence, waiting);
         assert!(previous.is_none(), "sequence numbers are used once");
@@ -54,20 +57,39 @@ impl Pending {
     /// Tells the callers that have waited longer than `timeout`.
     pub(super) fn fail_older_than(&self, timeout: Duration, error: &NodeError) {
         let now = Instant::now();
-        let late: Vec<Answer> = {
+        self.fail_where(error, |waiting| now.duration_since(waiting.since) > timeout);
+    }
+
+    /// Notes that nobody will say what came of `sequence`, which a leader of `term` may have.
+    pub(super) fn lose(&self, sequence: u64, term: u64) {
+        if let Some(waiting) = self.lock().get_mut(&sequence) {
+            waiting.lost_in = Some(term);
+        }
+    }
+
+    /// Tells the callers of batches that were lost before the term that is applied now: what a
+    /// later leader has of an earlier one comes before its own first entry, so these will not come.
+    pub(super) fn fail_lost_before(&self, applied_term: u64, error: &NodeError) {
+        self.fail_where(error, |waiting| {
+            waiting.lost_in.is_some_and(|term| term < applied_term)
+        });
+    }
+
+    fn fail_where(&self, error: &NodeError, is_hopeless: impl Fn(&Waiting) -> bool) {
+        let hopeless: Vec<Answer> = {
             let mut batches = self.lock();
-            let is_late = |waiting: &Waiting| now.duration_since(waiting.since) > timeout;
-            let late: Vec<u64> = batches
+            let hopeless: Vec<u64> = batches
                 .iter()
-                .filter(|(_, w)| is_late(w))
+                .filter(|(_, waiting)| is_hopeless(waiting))
                 .map(|(&sequence, _)| sequence)
                 .collect();
-            late.iter()
-                .filter_map(|s| batches.remove(s))
-                .flat_map(|w| w.answers)
+            hopeless
+                .iter()
+                .filter_map(|sequence| batches.remove(sequence))
+                .flat_map(|waiting| waiting.answers)
                 .collect()
         };
-        fail_all(late.into_iter(), error);
+        fail_all(hopeless.into_iter(), error);
     }
 
     /// Tells everybody.
@@ -109,5 +131,22 @@ mod tests {
             "the second batch is still under way"
         );
         assert!(pending.take(1).is_none() && pending.take(2).is_some());
+    }
+    #[tokio::test]
+    async fn a_lost_batch_is_given_up_when_the_next_term_is_applied() {
+        let pending = Pending::default();
+        let (lost, lost_answer) = oneshot::channel();
+        let (kept, mut kept_answer) = oneshot::channel();
+        pending.insert(1, vec![lost]);
+        pending.insert(2, vec![kept]);
+        pending.lose(1, 5);
+        pending.fail_lost_before(5, &NodeError::TimeoutLeaderLost);
+        assert!(pending.lock().contains_key(&1), "that leader may go on");
+        pending.fail_lost_before(6, &NodeError::TimeoutLeaderLost);
+        assert_eq!(
+            lost_answer.await.unwrap(),
+            Err(NodeError::TimeoutLeaderLost)
+        );
+        assert!(kept_answer.try_recv().is_err(), "nobody has lost it");
     }
 }

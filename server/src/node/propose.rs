@@ -15,6 +15,7 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use gonfalon_core::command::{Batch, Command};
 use gonfalon_core::{MemberId, Reply};
+use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, ForwardToLeader, RaftError};
 use prometheus::IntCounter;
 use tokio::sync::{Notify, oneshot};
@@ -26,7 +27,7 @@ use super::pending::{Answer, Pending, fail_all};
 use super::{NodeError, Raft};
 use crate::limits::{
     BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, COMMAND_BYTES_MAX, IN_FLIGHT_MAX, PROPOSAL_RETRY,
-    QUEUE_BYTES_MAX, QUEUE_COMMANDS_MAX,
+    PROPOSAL_SWEEP, QUEUE_BYTES_MAX, QUEUE_COMMANDS_MAX,
 };
 use crate::metrics::{self, Inflight, Metrics};
 use crate::raft::{Payload, TypeConfig};
@@ -171,9 +172,14 @@ impl Proposer {
         Some((sequence, bytes.into()))
     }
 
-    /// Tells the callers whose commands have waited longer than `timeout`: in the queue, nothing
-    /// was proposed; behind a proposal, nobody knows.
+    /// Tells the callers whose batch was lost with its leader, now that another one leads, and
+    /// those whose commands have waited longer than `timeout`: in the queue, nothing was proposed;
+    /// behind a proposal, nobody knows.
     fn give_up_late(&self, timeout: Duration, raft: &Raft) {
+        let applied = raft.metrics().borrow_watched().last_applied;
+        let applied_term = applied.map_or(0, |id| id.committed_leader_id().term);
+        self.pending
+            .fail_lost_before(applied_term, &NodeError::TimeoutLeaderLost);
         self.pending.fail_older_than(timeout, &late(raft));
         let mut unproposed = Vec::new();
         {
@@ -203,7 +209,7 @@ impl Proposer {
         stop: CancellationToken,
     ) {
         let mut in_flight = FuturesUnordered::new();
-        let mut sweep = tokio::time::interval(timeout / 16);
+        let mut sweep = tokio::time::interval(PROPOSAL_SWEEP.min(timeout / 16));
         sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             while in_flight.len() < IN_FLIGHT_MAX {
@@ -237,9 +243,17 @@ impl Proposer {
     ) {
         let give_up = Instant::now() + timeout;
         while Instant::now() < give_up {
-            match propose_once(&bytes, raft, peers).await {
+            let term = raft.server_metrics().borrow_watched().vote.leader_id.term;
+            let outcome = tokio::select! {
+                biased;
+                outcome = propose_once(&bytes, raft, peers) => outcome,
+                // A leader that hangs would keep this place until its connection is given up.
+                () = super::succeeded(raft, term) => Outcome::Unknown,
+            };
+            match outcome {
                 // The callers are answered by the apply task, or by the sweep.
-                Outcome::Proposed | Outcome::Unknown => return,
+                Outcome::Proposed => return,
+                Outcome::Unknown => return self.pending.lose(sequence, term),
                 Outcome::Discarded => {
                     return self.pending.fail(sequence, &NodeError::LeaderChanged);
                 }
@@ -325,7 +339,6 @@ fn classify(
 
 /// What to tell a caller whose time is up.
 fn late(raft: &Raft) -> NodeError {
-    use openraft::async_runtime::watch::WatchReceiver;
     if raft.metrics().borrow_watched().current_leader.is_some() {
         NodeError::Timeout
     } else {

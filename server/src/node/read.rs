@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use openraft::ReadPolicy;
+use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{LinearizableReadError, RaftError};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
@@ -124,7 +125,16 @@ async fn round(
 ) -> Result<(), NodeError> {
     let give_up = Instant::now() + timeout;
     let index = loop {
-        let attempt = tokio::time::timeout_at(give_up, leader_index(raft, peers)).await;
+        let term = raft.server_metrics().borrow_watched().vote.leader_id.term;
+        let index = async {
+            tokio::select! {
+                biased;
+                index = leader_index(raft, peers) => index,
+                // A leader that hangs is not waited for once there is another.
+                () = super::succeeded(raft, term) => Err(NodeError::LeaderChanged),
+            }
+        };
+        let attempt = tokio::time::timeout_at(give_up, index).await;
         match attempt {
             Ok(Ok(read)) => break read.index,
             Ok(Err(NodeError::Stopped)) => return Err(NodeError::Stopped),
