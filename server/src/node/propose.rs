@@ -248,7 +248,7 @@ impl Proposer {
                 biased;
                 outcome = propose_once(&bytes, raft, peers) => outcome,
                 // A leader that hangs would keep this place until its connection is given up.
-                () = super::succeeded(raft, term) => Outcome::Unknown,
+                () = succeeded_for(PROPOSAL_SWEEP, raft, term) => Outcome::Unknown,
             };
             match outcome {
                 // The callers are answered by the apply task, or by the sweep.
@@ -281,6 +281,13 @@ impl Proposer {
             .lock()
             .expect("nothing panics while it holds this lock")
     }
+}
+
+/// Returns when a leader of a later term than `term` has been known for `time`: one that still
+/// answers has done so by then.
+async fn succeeded_for(time: Duration, raft: &Raft, term: u64) {
+    super::succeeded(raft, term).await;
+    tokio::time::sleep(time).await;
 }
 
 /// What is known of a batch after one attempt.
