@@ -1,0 +1,399 @@
+//! The client: what applications hold, clone and share.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use gonfalon_proto::etcdserverpb as pb;
+use gonfalon_proto::etcdserverpb::kv_client::KvClient;
+use http::Uri;
+use tokio::sync::watch;
+use tonic::transport::Channel;
+use tonic::{Request, Response, Status};
+
+use crate::call::Call;
+use crate::cluster::Cluster;
+use crate::error::Error;
+use crate::kv::{Delete, Get, Put, Range, Swap};
+use crate::lease::{Grant, Keeper, LeaseInfo};
+use crate::maintenance::Maintenance;
+use crate::op::Op;
+use crate::options::{ClientBuilder, Config, IntoEndpoints};
+use crate::transport::{ConnectionState, Transport};
+use crate::txn::{Compare, Txn};
+use crate::types::{IntoBytes, KeyRange, LeaseId, Revision, prefixed};
+use crate::watch::{WatchBuilder, Watches};
+
+/// A client of one cluster. Clones share its connections.
+#[derive(Debug, Clone)]
+pub struct Client {
+    namespace: Bytes,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    transport: Arc<Transport>,
+    watches: Watches,
+    /// Renews leases; there once there is one.
+    keeper: OnceLock<Keeper>,
+    user: Option<(String, String)>,
+}
+
+/// Makes a builder awaitable: its `send` is what is awaited.
+macro_rules! awaited {
+    ($type:ty => $output:ty) => {
+        impl IntoFuture for $type {
+            type Output = Result<$output, $crate::Error>;
+            type IntoFuture = futures::future::BoxFuture<'static, Self::Output>;
+
+            fn into_future(self) -> Self::IntoFuture {
+                Box::pin(self.send())
+            }
+        }
+    };
+}
+pub(crate) use awaited;
+
+impl Client {
+    /// A client with the default settings, once a server has answered.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument): an endpoint is no address;
+    /// else why no server answered.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe.
+    pub async fn connect(endpoints: impl IntoEndpoints) -> Result<Self, Error> {
+        let client = Self::builder().endpoints(endpoints).build()?;
+        client.maintenance().status().await?;
+        Ok(client)
+    }
+
+    /// The settings, to be chosen; connections come about with the first calls.
+    pub fn builder() -> ClientBuilder {
+        ClientBuilder::default()
+    }
+
+    pub(crate) fn open(
+        endpoints: Vec<Uri>,
+        namespace: Bytes,
+        user: Option<(String, String)>,
+        config: Config,
+    ) -> Self {
+        let transport = Transport::new(endpoints, user.clone(), config);
+        Self {
+            namespace,
+            shared: Arc::new(Shared {
+                watches: Watches::new(transport.clone()),
+                transport,
+                keeper: OnceLock::new(),
+                user,
+            }),
+        }
+    }
+
+    /// The same client, seeing only the keys behind `prefix`, without it. Namespaces nest.
+    #[must_use]
+    pub fn namespace(&self, prefix: impl IntoBytes) -> Self {
+        Self {
+            namespace: prefixed(&self.namespace, &prefix.into_bytes()),
+            shared: self.shared.clone(),
+        }
+    }
+
+    /// Reads a key; none if it is not there.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe.
+    pub fn get(&self, key: impl IntoBytes) -> Get {
+        Get::new(self.clone(), Op::get(KeyRange::key(key)))
+    }
+
+    /// Reads keys.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe.
+    pub fn range(&self, range: impl Into<KeyRange>) -> Range {
+        Range::new(self.clone(), Op::get(range))
+    }
+
+    /// Writes a key.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, it may or may not have been written, or be written later.
+    pub fn put(&self, key: impl IntoBytes, value: impl IntoBytes) -> Put {
+        Put::new(self.clone(), Op::put(key, value))
+    }
+
+    /// Writes a key unless it is there.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Client::put`].
+    pub fn put_if_absent(&self, key: impl IntoBytes, value: impl IntoBytes) -> Swap {
+        let key = key.into_bytes();
+        let expected = Compare::absent(&key);
+        Swap::new(self.clone(), Op::put(key, value), expected)
+    }
+
+    /// Writes a key if it was last written at `expected` (its
+    /// [`mod_revision`](crate::KeyValue::mod_revision)); [`Revision::UNKNOWN`]: if it is not there.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Client::put`].
+    pub fn compare_and_swap(
+        &self,
+        key: impl IntoBytes,
+        expected: Revision,
+        value: impl IntoBytes,
+    ) -> Swap {
+        let key = key.into_bytes();
+        let expected = Compare::mod_revision(&key).eq(expected);
+        Swap::new(self.clone(), Op::put(key, value), expected)
+    }
+
+    /// Deletes a key, or a [`KeyRange`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, the keys may or may not have been deleted, or be deleted later.
+    pub fn delete(&self, range: impl Into<KeyRange>) -> Delete {
+        Delete::new(self.clone(), Op::delete(range))
+    }
+
+    /// A transaction: add conditions and operations, then await it.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, it may or may not have taken place, or take place later.
+    pub fn txn(&self) -> Txn {
+        Txn::new(self.clone())
+    }
+
+    /// Watches a key, or a [`KeyRange`].
+    pub fn watch(&self, range: impl Into<KeyRange>) -> WatchBuilder {
+        WatchBuilder::new(self.clone(), range.into())
+    }
+
+    /// Grants a lease of `ttl` (in whole seconds, rounded up; servers may grant more), which is kept
+    /// alive while the [`Lease`](crate::Lease) lives.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, a lease may have been granted that ends when its time is up.
+    pub fn grant(&self, ttl: Duration) -> Grant {
+        Grant::new(self.clone(), ttl)
+    }
+
+    /// What the cluster knows of a lease; with `keys`, also the keys that go with it.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::LeaseNotFound`](crate::ErrorKind::LeaseNotFound), and as any read.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe.
+    pub async fn lease_info(&self, id: LeaseId, keys: bool) -> Result<LeaseInfo, Error> {
+        crate::lease::remaining(self, id, keys).await
+    }
+
+    /// Every lease of the cluster.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe.
+    pub async fn leases(&self) -> Result<Vec<LeaseId>, Error> {
+        crate::lease::leases(self).await
+    }
+
+    /// Renews, once, a lease that is not kept by a [`Lease`](crate::Lease) of this client; what the
+    /// server granted.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::LeaseNotFound`](crate::ErrorKind::LeaseNotFound), and as any read.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: dropped, it may have been renewed.
+    pub async fn renew(&self, id: LeaseId) -> Result<Duration, Error> {
+        crate::lease::keep_alive(self, id).await
+    }
+
+    /// Ends a lease: the keys that go with it are deleted. One that is not there is no error.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, it may or may not have ended.
+    pub async fn revoke(&self, id: LeaseId) -> Result<(), Error> {
+        crate::lease::revoke(self.transport(), id).await
+    }
+
+    /// Drops the history before `revision`: reads and watches of it fail from then on. With
+    /// `physical`, returns when the space of that history is free for new data.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, the history may be gone or not.
+    pub async fn compact(&self, revision: Revision, physical: bool) -> Result<(), Error> {
+        let request = pb::CompactionRequest {
+            revision: revision.get(),
+            physical,
+        };
+        // Twice is an error that says "compacted", which is what was asked for; so not twice.
+        let call = Call::writes("compact");
+        let answer = self
+            .unary(call, request, move |channel, request| async move {
+                KvClient::new(channel).compact(request).await
+            })
+            .await?;
+        self.saw(answer.header.as_ref());
+        Ok(())
+    }
+
+    /// The cluster's members.
+    pub fn cluster(&self) -> Cluster {
+        Cluster::new(self.clone())
+    }
+
+    /// The members' own affairs: status, alarms, space.
+    pub fn maintenance(&self) -> Maintenance {
+        Maintenance::new(self.clone())
+    }
+
+    /// How the client stands with the servers, now and whenever it changes.
+    pub fn state(&self) -> watch::Receiver<ConnectionState> {
+        self.shared.transport.state()
+    }
+
+    /// The highest revision that any answer to this client has named.
+    pub fn revision_floor(&self) -> Revision {
+        self.shared.transport.seen()
+    }
+
+    /// The endpoints in use.
+    pub fn endpoints(&self) -> Vec<Arc<str>> {
+        self.shared.transport.names()
+    }
+
+    /// Replaces the endpoints by those that the cluster's members publish.
+    ///
+    /// # Errors
+    ///
+    /// As any read. A member whose client URLs are none that this client can use is left out; if
+    /// that leaves nothing, the endpoints stay as they are.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe.
+    pub async fn sync_endpoints(&self) -> Result<(), Error> {
+        let members = self.cluster().members().await?;
+        let urls = members.iter().flat_map(|member| &member.client_urls);
+        let uris = urls.filter_map(|url| {
+            crate::options::uri(url)
+                .inspect_err(|why| tracing::warn!(%why, "a member cannot be used"))
+                .ok()
+        });
+        let uris: Vec<Uri> = uris.collect();
+        if let Some(keeper) = self.shared.keeper.get() {
+            keeper.replace_endpoints(uris.clone());
+        }
+        self.shared.transport.replace_endpoints(uris);
+        Ok(())
+    }
+
+    /// Ends every call and watch of this client and of its clones; they fail with
+    /// [`ErrorKind::Closed`](crate::ErrorKind::Closed).
+    ///
+    /// Dropping the last clone does the same.
+    pub fn close(&self) {
+        self.shared.close();
+    }
+
+    pub(crate) fn namespace_bytes(&self) -> &Bytes {
+        &self.namespace
+    }
+
+    pub(crate) fn transport(&self) -> &Transport {
+        &self.shared.transport
+    }
+
+    /// Whoever renews leases; started with the first.
+    pub(crate) fn keeper(&self) -> Result<&Keeper, Error> {
+        let shared = &self.shared;
+        if let Some(keeper) = shared.keeper.get() {
+            return Ok(keeper);
+        }
+        if shared.transport.closed.is_cancelled() {
+            return Err(crate::transport::closed("grant"));
+        }
+        let started = Keeper::start(
+            shared.transport.uris(),
+            shared.user.clone(),
+            shared.transport.config.clone(),
+        )?;
+        // Another may have been faster; then this one ends at once.
+        Ok(shared.keeper.get_or_init(|| started))
+    }
+
+    pub(crate) fn watches(&self) -> &Watches {
+        &self.shared.watches
+    }
+
+    pub(crate) fn saw(&self, header: Option<&pb::ResponseHeader>) {
+        self.shared.transport.saw(header);
+    }
+
+    /// What serializable reads must not be older than.
+    pub(crate) fn floor(&self) -> Option<Revision> {
+        let transport = &self.shared.transport;
+        transport.config.reads_go_forward.then(|| transport.seen())
+    }
+
+    pub(crate) fn response_bytes_max(&self) -> usize {
+        self.shared.transport.config.response_bytes_max
+    }
+
+    pub(crate) async fn unary<Q: Clone, R, F>(
+        &self,
+        call: Call,
+        request: Q,
+        send: impl Fn(Channel, Request<Q>) -> F,
+    ) -> Result<R, Error>
+    where
+        F: Future<Output = Result<Response<R>, Status>>,
+    {
+        self.shared.transport.unary(call, request, send).await
+    }
+}
+
+impl Shared {
+    fn close(&self) {
+        self.transport.close();
+        if let Some(keeper) = self.keeper.get() {
+            keeper.stop();
+        }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Not the password.
+        f.debug_struct("Shared")
+            .field("transport", &self.transport)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,205 @@
+//! What is known of one lease: until when it is surely held, and whether it is lost.
+//!
+//! Invariants
+//! - the deadline counts from before a renewal was *sent*: the server's own count began later, so
+//!   ours ends first;
+//! - lost is for ever: an answer that comes too late does not bring the lease back.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Moment;
+
+/// Clocks of two machines may differ by so much in their speed: a thousandth.
+const DRIFT: u32 = 1000;
+/// The least that is taken off for the way from a check to what depends on it.
+const MARGIN_MIN: Duration = Duration::from_millis(50);
+/// The same as a share of the lease.
+const MARGIN_SHARE: u32 = 20;
+
+/// Why a lease is no longer held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum LostReason {
+    /// The server says that there is no such lease: it expired, or somebody revoked it.
+    Gone,
+    /// No renewal was answered in time: the server may have ended it.
+    NotRenewed,
+    /// The application ended it.
+    Revoked,
+    /// The client was closed.
+    Closed,
+}
+
+/// How a lease stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum LeaseStatus {
+    /// It is held, and renewed in time.
+    Held,
+    /// It is still held, but a renewal is overdue.
+    Suspect,
+    /// It is not held any more, and will not be again.
+    Lost(LostReason),
+}
+
+/// The part of a lease that its handles and its keeper share.
+#[derive(Debug)]
+pub(crate) struct Term {
+    /// What the server granted, in nanoseconds.
+    ttl: AtomicU64,
+    /// When the last renewal that was answered was sent.
+    renewed: AtomicU64,
+    lost: OnceLock<LostReason>,
+    token: CancellationToken,
+}
+
+/// The time for which a renewal of `ttl` may be relied upon.
+pub(super) fn reliable(ttl: Duration) -> Duration {
+    let margin = (ttl / MARGIN_SHARE).max(MARGIN_MIN);
+    ttl.saturating_sub(ttl / DRIFT).saturating_sub(margin)
+}
+
+impl Term {
+    /// Granted for `ttl` by a request that was sent at `sent`.
+    pub(super) fn new(ttl: Duration, sent: Moment) -> Self {
+        Self {
+            ttl: AtomicU64::new(nanos(ttl)),
+            renewed: AtomicU64::new(sent.as_nanos()),
+            lost: OnceLock::new(),
+            token: CancellationToken::new(),
+        }
+    }
+
+    pub(super) fn ttl(&self) -> Duration {
+        Duration::from_nanos(self.ttl.load(Ordering::Acquire))
+    }
+
+    fn renewed_at(&self) -> Moment {
+        Moment::from_nanos(self.renewed.load(Ordering::Acquire))
+    }
+
+    /// Until when it is surely held, if it is not lost.
+    pub(super) fn deadline(&self) -> Moment {
+        self.renewed_at() + reliable(self.ttl())
+    }
+
+    /// When the next renewal is due: then two more can fail before the deadline.
+    pub(super) fn due(&self) -> Moment {
+        self.renewed_at() + self.ttl() / 3
+    }
+
+    /// A renewal that was sent at `sent` was answered with `ttl`. Too late if it is lost already.
+    pub(super) fn renewed(&self, ttl: Duration, sent: Moment, now: Moment) {
+        self.check(now);
+        if self.lost.get().is_none() {
+            self.ttl.store(nanos(ttl), Ordering::Release);
+            self.renewed.fetch_max(sent.as_nanos(), Ordering::AcqRel);
+        }
+    }
+
+    /// It is lost; the first reason counts.
+    pub(super) fn lose(&self, reason: LostReason) {
+        if self.lost.set(reason).is_ok() {
+            self.token.cancel();
+        }
+    }
+
+    /// Notices that the deadline has passed.
+    pub(super) fn check(&self, now: Moment) {
+        if self.lost.get().is_none() && now >= self.deadline() {
+            self.lose(LostReason::NotRenewed);
+        }
+    }
+
+    pub(super) fn status(&self, now: Moment) -> LeaseStatus {
+        self.check(now);
+        match self.lost.get() {
+            Some(&reason) => LeaseStatus::Lost(reason),
+            None if now >= self.renewed_at() + self.ttl() / 2 => LeaseStatus::Suspect,
+            None => LeaseStatus::Held,
+        }
+    }
+
+    /// How long it is surely held yet.
+    pub(super) fn remaining(&self, now: Moment) -> Duration {
+        match self.status(now) {
+            LeaseStatus::Lost(_) => Duration::ZERO,
+            LeaseStatus::Held | LeaseStatus::Suspect => {
+                self.deadline().since(now).unwrap_or_default()
+            }
+        }
+    }
+
+    /// Cancelled when it is lost.
+    pub(super) fn token(&self) -> &CancellationToken {
+        &self.token
+    }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TTL: Duration = Duration::from_secs(30);
+
+    fn at(seconds: f64) -> Moment {
+        Moment::from_nanos(0) + Duration::from_secs_f64(100.0 + seconds)
+    }
+
+    #[test]
+    fn a_lease_is_given_up_before_the_server_does() {
+        let term = Term::new(TTL, at(0.0));
+        assert_eq!(term.status(at(14.9)), LeaseStatus::Held);
+        assert_eq!(term.status(at(15.0)), LeaseStatus::Suspect);
+        assert_eq!(term.status(at(28.4)), LeaseStatus::Suspect);
+        assert!(term.remaining(at(28.4)) < Duration::from_millis(100));
+        assert_eq!(
+            term.status(at(28.5)),
+            LeaseStatus::Lost(LostReason::NotRenewed)
+        );
+        assert!(term.token().is_cancelled());
+    }
+
+    #[test]
+    fn the_time_counts_from_the_sending_of_a_renewal_not_from_its_answer() {
+        let term = Term::new(TTL, at(0.0));
+        term.renewed(TTL, at(10.0), at(19.0));
+        assert_eq!(term.deadline(), at(10.0) + reliable(TTL));
+        // An answer to an earlier one does not take time away.
+        term.renewed(TTL, at(5.0), at(20.0));
+        assert_eq!(term.deadline(), at(10.0) + reliable(TTL));
+    }
+
+    #[test]
+    fn an_answer_after_the_deadline_does_not_bring_a_lease_back() {
+        let term = Term::new(TTL, at(0.0));
+        term.renewed(TTL, at(28.0), at(29.0));
+        assert_eq!(
+            term.status(at(29.0)),
+            LeaseStatus::Lost(LostReason::NotRenewed)
+        );
+        assert_eq!(term.remaining(at(29.0)), Duration::ZERO);
+    }
+
+    #[test]
+    fn the_first_reason_for_a_loss_counts() {
+        let term = Term::new(TTL, at(0.0));
+        term.lose(LostReason::Gone);
+        term.lose(LostReason::Revoked);
+        assert_eq!(term.status(at(0.0)), LeaseStatus::Lost(LostReason::Gone));
+    }
+
+    #[test]
+    fn a_lease_of_a_second_leaves_time_to_act() {
+        assert_eq!(reliable(Duration::from_secs(1)), Duration::from_millis(949));
+        assert_eq!(reliable(Duration::from_millis(40)), Duration::ZERO);
+    }
+}

@@ -1,0 +1,335 @@
+//! The way to the servers: which endpoint is asked, how often, and for how long.
+//!
+//! Every endpoint has two connections: calls go over one, streams that carry much data over the
+//! other, so that a large answer never delays a lease's renewal. Which endpoint comes next is our
+//! own decision: tonic's balancer goes on handing out endpoints that are dead.
+
+mod budget;
+mod endpoints;
+
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use backon::{BackoffBuilder as _, ExponentialBuilder};
+use gonfalon_proto::etcdserverpb as pb;
+use http::Uri;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::transport::Channel;
+use tonic::{Request, Response, Status};
+
+use crate::call::{Call, Repeat};
+use crate::credentials::Credentials;
+use crate::error::{Error, ErrorKind, Outcome, Verdict, classify};
+use crate::options::Config;
+use crate::types::Revision;
+
+use budget::Budget;
+pub(crate) use endpoints::Endpoint;
+use endpoints::Endpoints;
+
+/// How a client stands with the servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConnectionState {
+    /// No call was made yet.
+    Idle,
+    /// The last attempt was answered.
+    Ready,
+    /// The last attempt was not, for the endpoint's sake.
+    Failing,
+    /// [`Client::close`](crate::Client::close) was called.
+    Closed,
+}
+
+/// Everything that clones of a client share.
+#[derive(Debug)]
+pub(crate) struct Transport {
+    pub(crate) config: Config,
+    endpoints: Endpoints,
+    credentials: Option<Credentials>,
+    budget: Budget,
+    /// The highest revision that any answer named.
+    seen: AtomicI64,
+    cluster: AtomicU64,
+    state: watch::Sender<ConnectionState>,
+    pub(crate) closed: CancellationToken,
+    /// Serializes changes of `state` with closing.
+    closing: Mutex<()>,
+}
+
+/// The metadata that says: refuse, rather than wait, when there is no leader.
+const NEEDS_LEADER: &str = "hasleader";
+
+impl Transport {
+    pub(crate) fn new(
+        endpoints: Vec<Uri>,
+        user: Option<(String, String)>,
+        config: Config,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            endpoints: Endpoints::new(endpoints, &config),
+            credentials: user.map(|(name, password)| Credentials::new(name, password)),
+            budget: Budget::new(config.retry_share),
+            seen: AtomicI64::new(0),
+            cluster: AtomicU64::new(0),
+            state: watch::Sender::new(ConnectionState::Idle),
+            closed: CancellationToken::new(),
+            closing: Mutex::default(),
+            config,
+        })
+    }
+
+    /// Sends `request` until it is answered, refused for good, or out of time.
+    ///
+    /// `send` is called for each attempt, with a channel and the request with its metadata.
+    pub(crate) async fn unary<Q: Clone, R, F>(
+        &self,
+        call: Call,
+        request: Q,
+        send: impl Fn(Channel, Request<Q>) -> F,
+    ) -> Result<R, Error>
+    where
+        F: Future<Output = Result<Response<R>, Status>>,
+    {
+        let began = Instant::now();
+        let give_up = began + call.deadline.unwrap_or(self.config.deadline);
+        self.budget.earn();
+        let mut pauses = self.pauses();
+        let mut tried = Vec::new();
+        let mut attempts = 0;
+        loop {
+            let endpoint = self.endpoints.pick(&tried);
+            attempts += 1;
+            let attempt = self.attempt(call, &endpoint, request.clone(), give_up, &send);
+            let verdict = match attempt.await {
+                Ok(answer) => {
+                    self.report(&endpoint, true);
+                    return Ok(answer);
+                }
+                Err(verdict) => verdict,
+            };
+            self.report(&endpoint, !verdict.blames_endpoint);
+            let error = verdict.error.clone().at(endpoint.name());
+            let error = match call.repeat {
+                // What only reads did not take place.
+                Repeat::Reads => error.outcome_is(Outcome::NotApplied),
+                Repeat::Safe | Repeat::Never => error,
+            };
+            let pause = match self.again(call, &verdict, &error) {
+                // The endpoint is fine and only the token is old: at once, and once.
+                Again::WithToken if attempts == 1 => Duration::ZERO,
+                Again::Yes => pauses.next().unwrap_or(self.config.backoff_max),
+                Again::WithToken | Again::No => {
+                    return Err(error.after(attempts, began.elapsed()));
+                }
+            };
+            tried.push(endpoint);
+            // As long as there are endpoints that were not tried, there is nothing to wait for.
+            let pause = if self.endpoints.has_other_than(&tried) {
+                Duration::ZERO
+            } else {
+                tried.clear();
+                pause
+            };
+            if Instant::now() + pause >= give_up || !self.budget.spend() {
+                return Err(error.after(attempts, began.elapsed()));
+            }
+            tracing::debug!(call = call.name, %error, ?pause, "trying again");
+            sleep(pause).await;
+        }
+    }
+
+    async fn attempt<Q, R, F>(
+        &self,
+        call: Call,
+        endpoint: &Endpoint,
+        request: Q,
+        give_up: Instant,
+        send: &impl Fn(Channel, Request<Q>) -> F,
+    ) -> Result<R, Verdict>
+    where
+        F: Future<Output = Result<Response<R>, Status>>,
+    {
+        let late = || Status::deadline_exceeded("no answer within the call's deadline");
+        let answered = async {
+            let mut request = Request::new(request);
+            request.set_timeout(give_up.saturating_duration_since(Instant::now()));
+            self.prepare(&mut request, call.needs_leader, endpoint)
+                .await?;
+            Ok(send(endpoint.calls(), request).await)
+        };
+        let answer = tokio::select! {
+            biased;
+            () = self.closed.cancelled() => return Err(Verdict::refuse(closed(call.name))),
+            answer = timeout_at(give_up, answered) => answer,
+        };
+        match answer {
+            Ok(Ok(Ok(response))) => Ok(response.into_inner()),
+            Ok(Ok(Err(status))) => {
+                let verdict = classify(call.name, status);
+                if verdict.wants_token
+                    && let Some(credentials) = &self.credentials
+                {
+                    credentials.forget();
+                }
+                Err(verdict)
+            }
+            Ok(Err(verdict)) => Err(verdict),
+            Err(_) => Err(classify(call.name, late())),
+        }
+    }
+
+    /// Adds to `request` what every request carries.
+    pub(crate) async fn prepare<Q>(
+        &self,
+        request: &mut Request<Q>,
+        needs_leader: bool,
+        endpoint: &Endpoint,
+    ) -> Result<(), Verdict> {
+        if needs_leader {
+            let yes = MetadataValue::<Ascii>::from_static("true");
+            request.metadata_mut().insert(NEEDS_LEADER, yes);
+        }
+        if let Some(credentials) = &self.credentials
+            && let Some(token) = credentials.token(endpoint.calls()).await?
+        {
+            request.metadata_mut().insert("token", token);
+        }
+        Ok(())
+    }
+
+    /// Whether, and how, a failed call is sent again.
+    fn again(&self, call: Call, verdict: &Verdict, error: &Error) -> Again {
+        if verdict.wants_token && self.credentials.is_some() {
+            return Again::WithToken;
+        }
+        let is_passing = matches!(
+            error.kind(),
+            ErrorKind::Connect
+                | ErrorKind::Unavailable
+                | ErrorKind::NoLeader
+                | ErrorKind::Timeout
+                | ErrorKind::TooManyRequests
+        );
+        let is_harmless = match call.repeat {
+            Repeat::Reads | Repeat::Safe => true,
+            Repeat::Never => error.outcome() == Outcome::NotApplied,
+        };
+        if is_passing && is_harmless {
+            Again::Yes
+        } else {
+            Again::No
+        }
+    }
+
+    fn report(&self, endpoint: &Endpoint, is_fine: bool) {
+        if is_fine {
+            endpoint.answered();
+        } else {
+            endpoint.failed(&self.config);
+        }
+        let state = if is_fine {
+            ConnectionState::Ready
+        } else {
+            ConnectionState::Failing
+        };
+        self.set_state(state);
+    }
+
+    fn set_state(&self, state: ConnectionState) {
+        let _closing = self
+            .closing
+            .lock()
+            .expect("nothing panics while it holds this lock");
+        if !self.closed.is_cancelled() {
+            self.state.send_if_modified(|now| {
+                let is_new = *now != state;
+                *now = state;
+                is_new
+            });
+        }
+    }
+
+    /// An endpoint for a stream: not `after`, which failed, if there is another.
+    pub(crate) fn endpoint_for_stream(&self, after: Option<&Arc<Endpoint>>) -> Arc<Endpoint> {
+        let tried: Vec<_> = after.into_iter().cloned().collect();
+        self.endpoints.pick(&tried)
+    }
+
+    /// Says how a stream fared.
+    pub(crate) fn stream_report(&self, endpoint: &Endpoint, is_fine: bool) {
+        self.report(endpoint, is_fine);
+    }
+
+    /// A token that was refused is not used again.
+    pub(crate) fn forget_token(&self) -> bool {
+        let Some(credentials) = &self.credentials else {
+            return false;
+        };
+        credentials.forget();
+        true
+    }
+
+    /// The pauses between attempts, without end: random between nothing and a bound that doubles.
+    pub(crate) fn pauses(&self) -> impl Iterator<Item = Duration> + Send + use<> {
+        ExponentialBuilder::new()
+            .with_min_delay(self.config.backoff_min)
+            .with_max_delay(self.config.backoff_max)
+            .without_max_times()
+            .build()
+            .map(|bound| bound.mul_f64(fastrand::f64()))
+    }
+
+    /// Notes the revision that an answer named.
+    pub(crate) fn saw(&self, header: Option<&pb::ResponseHeader>) {
+        if let Some(header) = header {
+            self.seen.fetch_max(header.revision, Ordering::AcqRel);
+            self.cluster.store(header.cluster_id, Ordering::Relaxed);
+        }
+    }
+
+    /// The highest revision that any answer named.
+    pub(crate) fn seen(&self) -> Revision {
+        Revision::new(self.seen.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn state(&self) -> watch::Receiver<ConnectionState> {
+        self.state.subscribe()
+    }
+
+    pub(crate) fn names(&self) -> Vec<Arc<str>> {
+        self.endpoints.names()
+    }
+
+    pub(crate) fn uris(&self) -> Vec<Uri> {
+        self.endpoints.uris()
+    }
+
+    /// Replaces the endpoints; those that stay keep their connections.
+    pub(crate) fn replace_endpoints(&self, uris: Vec<Uri>) {
+        self.endpoints.replace(uris, &self.config);
+    }
+
+    pub(crate) fn close(&self) {
+        let _closing = self
+            .closing
+            .lock()
+            .expect("nothing panics while it holds this lock");
+        self.closed.cancel();
+        self.state.send_replace(ConnectionState::Closed);
+    }
+}
+
+enum Again {
+    Yes,
+    WithToken,
+    No,
+}
+
+pub(crate) fn closed(call: &'static str) -> Error {
+    Error::new(ErrorKind::Closed, call, "")
+}

@@ -1,0 +1,254 @@
+//! The servers, and which of them is asked next.
+//!
+//! Those that answer take turns. One that failed rests, twice as long each time, and is only asked
+//! again before that if all others rest too: then the one whose rest ends first.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::Duration;
+
+use http::Uri;
+use tokio::time::Instant;
+use tonic::transport::Channel;
+
+use crate::options::Config;
+
+/// An endpoint that failed for the first time rests this long, and twice as long each time after.
+const REST_MIN: Duration = Duration::from_millis(250);
+/// No endpoint rests longer.
+const REST_MAX: Duration = Duration::from_secs(10);
+
+/// One server.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    name: Arc<str>,
+    uri: Uri,
+    calls: Channel,
+    streams: Channel,
+    health: Mutex<Health>,
+}
+
+#[derive(Debug, Default)]
+struct Health {
+    /// Failures since it last answered.
+    failures: u32,
+    rests_until: Option<Instant>,
+}
+
+impl Endpoint {
+    fn new(uri: Uri, config: &Config) -> Arc<Self> {
+        let endpoint = config.endpoint(uri.clone());
+        let text = uri.to_string();
+        Arc::new(Self {
+            name: text.trim_end_matches('/').into(),
+            calls: endpoint.connect_lazy(),
+            streams: endpoint.connect_lazy(),
+            uri,
+            health: Mutex::default(),
+        })
+    }
+
+    /// As people write it.
+    pub(crate) fn name(&self) -> Arc<str> {
+        self.name.clone()
+    }
+
+    /// Where it is.
+    pub(crate) fn uri(&self) -> &Uri {
+        &self.uri
+    }
+
+    /// The connection for calls.
+    pub(crate) fn calls(&self) -> Channel {
+        self.calls.clone()
+    }
+
+    /// The connection for watches and other streams of data.
+    pub(crate) fn streams(&self) -> Channel {
+        self.streams.clone()
+    }
+
+    pub(crate) fn answered(&self) {
+        *self.health() = Health::default();
+    }
+
+    pub(crate) fn failed(&self, config: &Config) {
+        let mut health = self.health();
+        // Calls that were under way together fail together: that is one failure.
+        let rests = |health: &Health| health.rests_until.is_some_and(|at| at > Instant::now());
+        if rests(&health) {
+            return;
+        }
+        let longest = REST_MAX.max(config.backoff_min);
+        let rest = REST_MIN.saturating_mul(1 << health.failures.min(16));
+        health.failures += 1;
+        health.rests_until = Some(Instant::now() + rest.min(longest));
+    }
+
+    fn rests_until(&self) -> Option<Instant> {
+        self.health().rests_until.filter(|&at| at > Instant::now())
+    }
+
+    fn health(&self) -> std::sync::MutexGuard<'_, Health> {
+        self.health
+            .lock()
+            .expect("nothing panics while it holds this lock")
+    }
+}
+
+/// All servers that a client knows.
+#[derive(Debug)]
+pub(super) struct Endpoints {
+    list: RwLock<Vec<Arc<Endpoint>>>,
+    turn: AtomicUsize,
+}
+
+impl Endpoints {
+    /// `uris` is not empty.
+    pub(super) fn new(uris: Vec<Uri>, config: &Config) -> Self {
+        let list: Vec<_> = uris
+            .into_iter()
+            .map(|uri| Endpoint::new(uri, config))
+            .collect();
+        assert!(!list.is_empty(), "a client has an endpoint");
+        // Many clients with the same list must not all begin with the same server.
+        let turn = AtomicUsize::new(fastrand::usize(..list.len()));
+        Self {
+            list: RwLock::new(list),
+            turn,
+        }
+    }
+
+    /// The next endpoint, if possible none of `tried`.
+    pub(super) fn pick(&self, tried: &[Arc<Endpoint>]) -> Arc<Endpoint> {
+        let list = self.list();
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let in_turn = || (0..list.len()).map(|at| &list[(turn.wrapping_add(at)) % list.len()]);
+        let untried = || in_turn().filter(|one| !contains(tried, one));
+        let picked = untried()
+            .find(|one| one.rests_until().is_none())
+            .or_else(|| untried().min_by_key(|one| one.rests_until()))
+            .or_else(|| in_turn().min_by_key(|one| one.rests_until()));
+        picked.expect("a client has an endpoint").clone()
+    }
+
+    /// Whether there is an endpoint that is not among `tried` and does not rest.
+    pub(super) fn has_other_than(&self, tried: &[Arc<Endpoint>]) -> bool {
+        let list = self.list();
+        let mut others = list.iter().filter(|one| !contains(tried, one));
+        others.any(|one| one.rests_until().is_none())
+    }
+
+    pub(super) fn names(&self) -> Vec<Arc<str>> {
+        self.list().iter().map(|one| one.name()).collect()
+    }
+
+    pub(super) fn uris(&self) -> Vec<Uri> {
+        self.list().iter().map(|one| one.uri().clone()).collect()
+    }
+
+    pub(super) fn replace(&self, uris: Vec<Uri>, config: &Config) {
+        let mut list = self
+            .list
+            .write()
+            .expect("nothing panics while it holds this lock");
+        let kept = |uri: Uri| {
+            let old = list.iter().find(|one| one.uri() == &uri);
+            old.cloned().unwrap_or_else(|| Endpoint::new(uri, config))
+        };
+        let new: Vec<_> = uris.into_iter().map(kept).collect();
+        if !new.is_empty() {
+            *list = new;
+        }
+    }
+
+    fn list(&self) -> std::sync::RwLockReadGuard<'_, Vec<Arc<Endpoint>>> {
+        self.list
+            .read()
+            .expect("nothing panics while it holds this lock")
+    }
+}
+
+fn contains(list: &[Arc<Endpoint>], one: &Arc<Endpoint>) -> bool {
+    list.iter().any(|other| Arc::ptr_eq(other, one))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::{ClientBuilder, uri};
+
+    fn endpoints(names: &[&str]) -> Endpoints {
+        let uris = names.iter().map(|name| uri(name).unwrap()).collect();
+        Endpoints::new(uris, &ClientBuilder::default().config())
+    }
+
+    fn picks(endpoints: &Endpoints, count: usize) -> Vec<String> {
+        let names = (0..count).map(|_| endpoints.pick(&[]).name().to_string());
+        let mut names: Vec<_> = names.collect();
+        names.sort();
+        names
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn endpoints_take_turns_and_the_failed_rest() {
+        let endpoints = endpoints(&["a:1", "b:1", "c:1"]);
+        assert_eq!(
+            picks(&endpoints, 3),
+            ["http://a:1", "http://b:1", "http://c:1"]
+        );
+        let config = ClientBuilder::default().config();
+        let failed = endpoints.pick(&[]);
+        failed.failed(&config);
+        assert!(!picks(&endpoints, 30).contains(&failed.name().to_string()));
+        tokio::time::advance(REST_MIN).await;
+        assert!(picks(&endpoints, 3).contains(&failed.name().to_string()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn when_all_have_failed_the_one_that_has_rested_longest_is_asked() {
+        let endpoints = endpoints(&["a:1", "b:1"]);
+        let config = ClientBuilder::default().config();
+        let (first, second) = (endpoints.pick(&[]), endpoints.pick(&[]));
+        first.failed(&config);
+        tokio::time::advance(Duration::from_millis(10)).await;
+        second.failed(&config);
+        assert_eq!(endpoints.pick(&[]).name(), first.name());
+        assert_eq!(
+            endpoints.pick(std::slice::from_ref(&first)).name(),
+            second.name()
+        );
+        assert!(!endpoints.has_other_than(&[first]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_endpoint_that_goes_on_failing_rests_longer() {
+        let endpoints = endpoints(&["a:1", "b:1"]);
+        let config = ClientBuilder::default().config();
+        let one = endpoints.pick(&[]);
+        let mut rests = Vec::new();
+        for _ in 0..8 {
+            one.failed(&config);
+            one.failed(&config);
+            let rest = one.rests_until().unwrap() - Instant::now();
+            rests.push(rest.as_millis());
+            tokio::time::advance(rest).await;
+        }
+        assert_eq!(rests, [250, 500, 1000, 2000, 4000, 8000, 10000, 10000]);
+        one.answered();
+        one.failed(&config);
+        assert_eq!(one.rests_until().unwrap() - Instant::now(), REST_MIN);
+    }
+
+    #[tokio::test]
+    async fn endpoints_that_stay_keep_their_connections() {
+        let endpoints = endpoints(&["a:1", "b:1"]);
+        let config = ClientBuilder::default().config();
+        let old: Vec<_> = endpoints.list().clone();
+        endpoints.replace(vec![uri("b:1").unwrap(), uri("c:1").unwrap()], &config);
+        assert!(Arc::ptr_eq(&old[1], &endpoints.list()[0]));
+        assert_eq!(endpoints.names().len(), 2);
+        endpoints.replace(Vec::new(), &config);
+        assert_eq!(endpoints.names().len(), 2, "an empty list changes nothing");
+    }
+}

@@ -1,0 +1,461 @@
+//! All watches of a client on one stream, and the stream's way from member to member.
+//!
+//! One task owns the stream. Handles leave what they want in `Wanted` and ring; the task's own
+//! queue for each watch (`inbox.rs`) refuses rather than waits. So nothing that an application does
+//! keeps the stream from being read.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use gonfalon_proto::etcdserverpb as pb;
+use gonfalon_proto::etcdserverpb::kv_client::KvClient;
+use gonfalon_proto::etcdserverpb::watch_client::WatchClient;
+use pb::watch_request::RequestUnion;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tonic::{Request, Status, Streaming};
+
+use super::WatchState;
+use super::inbox::Inbox;
+use super::requests::Requests;
+use super::track::{Created, Track};
+use crate::call::Call;
+use crate::error::{Error, ErrorKind, Verdict, classify};
+use crate::transport::{Endpoint, Transport, closed};
+use crate::types::{Revision, revision_of};
+
+/// A stream that has worked for this long was good: when it breaks, another is made at once.
+const GOOD_AFTER: Duration = Duration::from_secs(10);
+
+/// The watches of one client. The task starts with the first of them.
+#[derive(Debug)]
+pub(crate) struct Watches {
+    transport: Arc<Transport>,
+    wanted: Arc<Wanted>,
+    next_id: AtomicI64,
+    is_running: AtomicBool,
+}
+
+/// What handles want of the task.
+#[derive(Debug, Default)]
+struct Wanted {
+    orders: Mutex<Vec<Order>>,
+    bell: Notify,
+}
+
+#[derive(Debug)]
+enum Order {
+    Add(i64, Box<Watcher>),
+    Remove(i64),
+}
+
+/// One watch, as the task sees it.
+#[derive(Debug)]
+struct Watcher {
+    request: pb::WatchCreateRequest,
+    track: Track,
+    inbox: Arc<Inbox>,
+    /// Whoever waits for the first creation.
+    waiting: Option<oneshot::Sender<()>>,
+    /// Whether it was refused for its token already.
+    token_was_old: bool,
+}
+
+impl Wanted {
+    fn order(&self, order: Order) {
+        self.lock().push(order);
+        self.bell.notify_one();
+    }
+
+    fn take(&self) -> Vec<Order> {
+        std::mem::take(&mut self.lock())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Order>> {
+        self.orders
+            .lock()
+            .expect("nothing panics while it holds this lock")
+    }
+}
+
+impl Watches {
+    pub(crate) fn new(transport: Arc<Transport>) -> Self {
+        Self {
+            transport,
+            wanted: Arc::default(),
+            // 0 would let the server choose.
+            next_id: AtomicI64::new(1),
+            is_running: AtomicBool::new(false),
+        }
+    }
+
+    /// Creates a watch; returns once a member has.
+    pub(super) async fn add(
+        &self,
+        request: pb::WatchCreateRequest,
+        hidden: usize,
+        inbox: Arc<Inbox>,
+        deadline: Option<Duration>,
+    ) -> Result<i64, Error> {
+        if self.transport.closed.is_cancelled() {
+            return Err(closed("watch"));
+        }
+        if !self.is_running.swap(true, Ordering::AcqRel) {
+            let hub = Hub {
+                transport: self.transport.clone(),
+                wanted: self.wanted.clone(),
+                watchers: HashMap::new(),
+            };
+            tokio::spawn(hub.run());
+        }
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let (waiting, created) = oneshot::channel();
+        let watcher = Watcher {
+            track: Track::new(request.start_revision, hidden),
+            request,
+            inbox: inbox.clone(),
+            waiting: Some(waiting),
+            token_was_old: false,
+        };
+        let guard = RemoveOnDrop(self, id);
+        self.wanted.order(Order::Add(id, Box::new(watcher)));
+        let began = Instant::now();
+        let deadline = deadline.unwrap_or(self.transport.config.deadline);
+        match timeout(deadline, created).await {
+            Ok(Ok(())) => {
+                std::mem::forget(guard);
+                Ok(id)
+            }
+            Ok(Err(_)) => Err(inbox
+                .take_end()
+                .unwrap_or_else(|| closed("watch"))
+                .after(1, began.elapsed())),
+            Err(_) => Err(
+                Error::new(ErrorKind::Timeout, "watch", "no member has created it")
+                    .after(1, began.elapsed()),
+            ),
+        }
+    }
+
+    /// Ends a watch.
+    pub(super) fn remove(&self, id: i64) {
+        self.wanted.order(Order::Remove(id));
+    }
+}
+
+/// Takes a watch back whose creation nobody waits for any more.
+struct RemoveOnDrop<'a>(&'a Watches, i64);
+
+impl Drop for RemoveOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.remove(self.1);
+    }
+}
+
+/// The task.
+struct Hub {
+    transport: Arc<Transport>,
+    wanted: Arc<Wanted>,
+    watchers: HashMap<i64, Watcher>,
+}
+
+/// One stream.
+struct Open {
+    requests: Requests,
+    /// Creations that were not answered, in the order in which they were asked for: a refusal does
+    /// not say of whom.
+    unanswered: VecDeque<i64>,
+    needs_token: bool,
+}
+
+/// Why a stream is over.
+enum Over {
+    /// Nobody watches any more.
+    Idle,
+    Closed,
+    Failed(Box<Verdict>),
+    /// The token is no longer good for it.
+    OldToken,
+}
+
+impl Hub {
+    async fn run(mut self) {
+        let mut failed: Option<Arc<Endpoint>> = None;
+        let mut pauses = self.transport.pauses();
+        loop {
+            self.take_orders(None);
+            if self.watchers.is_empty() {
+                tokio::select! {
+                    biased;
+                    () = self.transport.closed.cancelled() => return self.end_all(),
+                    () = self.wanted.bell.notified() => continue,
+                }
+            }
+            let endpoint = self.transport.endpoint_for_stream(failed.as_ref());
+            let began = Instant::now();
+            let over = self.stream(&endpoint).await;
+            for watcher in self.watchers.values_mut() {
+                watcher.track.broken();
+                watcher.inbox.set_state(WatchState::Resuming);
+            }
+            match over {
+                Over::Idle | Over::OldToken => failed = None,
+                Over::Closed => return self.end_all(),
+                Over::Failed(verdict) => {
+                    self.transport.stream_report(&endpoint, false);
+                    tracing::debug!(endpoint = %endpoint.name(), error = %verdict.error, "watches move on");
+                    let is_second = failed.replace(endpoint).is_some();
+                    if began.elapsed() >= GOOD_AFTER {
+                        pauses = self.transport.pauses();
+                    } else if is_second {
+                        let pause = pauses.next().unwrap_or(self.transport.config.backoff_max);
+                        tokio::select! {
+                            biased;
+                            () = self.transport.closed.cancelled() => return self.end_all(),
+                            () = sleep(pause) => {}
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Opens a stream to `endpoint`, creates every watch on it, and hands over what it brings.
+    async fn stream(&mut self, endpoint: &Arc<Endpoint>) -> Over {
+        let mut open = Open {
+            requests: Requests::default(),
+            unanswered: VecDeque::new(),
+            needs_token: false,
+        };
+        // All at once, answered in one round trip.
+        for (&id, watcher) in &self.watchers {
+            open.create(id, watcher);
+        }
+        let mut stream = match self.open(endpoint, &open).await {
+            Ok(stream) => stream,
+            Err(over) => return over,
+        };
+        self.transport.stream_report(endpoint, true);
+        loop {
+            tokio::select! {
+                biased;
+                () = self.transport.closed.cancelled() => return Over::Closed,
+                () = self.wanted.bell.notified() => {
+                    self.take_orders(Some(&mut open));
+                    if self.watchers.is_empty() {
+                        return Over::Idle;
+                    }
+                }
+                message = stream.message() => match message {
+                    Ok(Some(response)) => {
+                        self.respond(&mut open, response);
+                        if open.needs_token {
+                            return Over::OldToken;
+                        }
+                    }
+                    Ok(None) => {
+                        let status = Status::unavailable("the server ended the stream");
+                        return Over::Failed(Box::new(classify("watch", status)));
+                    }
+                    Err(status) => return self.failed(status),
+                },
+            }
+        }
+    }
+
+    async fn open(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        open: &Open,
+    ) -> Result<Streaming<pb::WatchResponse>, Over> {
+        let transport = &self.transport;
+        let opened = async {
+            let mut request = Request::new(open.requests.stream());
+            transport
+                .prepare(&mut request, true, endpoint)
+                .await
+                .map_err(|verdict| Over::Failed(Box::new(verdict)))?;
+            WatchClient::new(endpoint.streams())
+                .max_decoding_message_size(transport.config.response_bytes_max)
+                .watch(request)
+                .await
+                .map(tonic::Response::into_inner)
+                .map_err(|status| self.failed(status))
+        };
+        let give_up = Instant::now() + transport.config.deadline;
+        tokio::select! {
+            biased;
+            () = transport.closed.cancelled() => Err(Over::Closed),
+            opened = timeout_at(give_up, opened) => opened.unwrap_or_else(|_| {
+                let status = Status::deadline_exceeded("no answer to a new watch stream");
+                Err(Over::Failed(Box::new(classify("watch", status))))
+            }),
+        }
+    }
+
+    fn failed(&self, status: Status) -> Over {
+        let verdict = classify("watch", status);
+        if verdict.wants_token && self.transport.forget_token() {
+            return Over::OldToken;
+        }
+        Over::Failed(Box::new(verdict))
+    }
+
+    /// Does what handles want; on `open`, if there is a stream.
+    fn take_orders(&mut self, mut open: Option<&mut Open>) {
+        for order in self.wanted.take() {
+            match order {
+                Order::Add(id, watcher) => {
+                    if let Some(open) = &mut open {
+                        open.create(id, &watcher);
+                    }
+                    self.watchers.insert(id, *watcher);
+                }
+                Order::Remove(id) => {
+                    if self.watchers.remove(&id).is_some()
+                        && let Some(open) = &open
+                    {
+                        open.cancel(id);
+                    }
+                }
+            }
+        }
+    }
+
+    fn respond(&mut self, open: &mut Open, response: pb::WatchResponse) {
+        self.transport.saw(response.header.as_ref());
+        let id = if response.created {
+            match open.answered(response.watch_id) {
+                Some(id) => id,
+                None => return,
+            }
+        } else {
+            response.watch_id
+        };
+        // One that was removed meanwhile, or progress of the whole stream, which nobody asked for.
+        let Some(watcher) = self.watchers.get_mut(&id) else {
+            return;
+        };
+        if response.canceled {
+            self.canceled(open, id, &response);
+        } else if response.created {
+            let created = watcher.track.created(response.header.as_ref());
+            watcher.inbox.advance(watcher.track.position());
+            watcher.inbox.set_state(WatchState::Live);
+            if let Some(waiting) = watcher.waiting.take() {
+                // One who has gone away takes the watch back himself.
+                let _ = waiting.send(());
+            }
+            match created {
+                Created::Fine => {}
+                Created::Behind => self.check_for_restore(id),
+                Created::Elsewhere => self.end(id, restored("it is another cluster")),
+            }
+        } else if response.events.is_empty() {
+            watcher.track.progressed(response.header.as_ref());
+            watcher.inbox.advance(watcher.track.position());
+        } else if let Some(batch) = watcher.track.received(response)
+            && !watcher.inbox.push(batch)
+        {
+            self.watchers.remove(&id);
+            open.cancel(id);
+        }
+    }
+
+    /// The server has ended a watch.
+    fn canceled(&mut self, open: &mut Open, id: i64, response: &pb::WatchResponse) {
+        if response.compact_revision > 0 {
+            let oldest = Revision::new(response.compact_revision);
+            let error = Error::new(ErrorKind::Compacted { oldest }, "watch", "");
+            return self.end(id, error);
+        }
+        let verdict = classify("watch", Status::unknown(&*response.cancel_reason));
+        let is_denied = *verdict.error.kind() == ErrorKind::PermissionDenied;
+        // A stream keeps the token that it was opened with, and says "denied" when that is old.
+        if (verdict.wants_token || is_denied)
+            && let Some(watcher) = self.watchers.get_mut(&id)
+            && !watcher.token_was_old
+            && self.transport.forget_token()
+        {
+            watcher.token_was_old = true;
+            open.needs_token = true;
+            return;
+        }
+        self.end(id, verdict.error);
+    }
+
+    /// A member that is behind what this watch has seen either lags, and will catch up, or the store
+    /// was restored, and never will. A linearizable read tells.
+    fn check_for_restore(&self, id: i64) {
+        let Some(watcher) = self.watchers.get(&id) else {
+            return;
+        };
+        let (transport, inbox) = (self.transport.clone(), watcher.inbox.clone());
+        let (wanted, position) = (self.wanted.clone(), watcher.track.position());
+        tokio::spawn(async move {
+            let request = pb::RangeRequest {
+                key: vec![0].into(),
+                count_only: true,
+                ..pb::RangeRequest::default()
+            };
+            let read = transport.unary(
+                Call::reads("watch"),
+                request,
+                move |channel, request| async move { KvClient::new(channel).range(request).await },
+            );
+            // If nobody answers, the stream fails too, and this is asked again on the next one.
+            if let Ok(answer) = read.await
+                && revision_of(answer.header.as_ref()) < position
+            {
+                inbox.end(restored("its revision went back"));
+                wanted.order(Order::Remove(id));
+            }
+        });
+    }
+
+    fn end(&mut self, id: i64, error: Error) {
+        if let Some(watcher) = self.watchers.remove(&id) {
+            watcher.inbox.end(error);
+        }
+    }
+
+    fn end_all(mut self) {
+        // Also those that were ordered and not yet taken.
+        self.take_orders(None);
+        for watcher in self.watchers.values() {
+            watcher.inbox.end(closed("watch"));
+        }
+    }
+}
+
+fn restored(why: &str) -> Error {
+    Error::new(ErrorKind::Restored, "watch", why)
+}
+
+impl Open {
+    fn create(&mut self, id: i64, watcher: &Watcher) {
+        self.unanswered.push_back(id);
+        self.requests
+            .push(RequestUnion::CreateRequest(pb::WatchCreateRequest {
+                watch_id: id,
+                start_revision: watcher.track.start(),
+                ..watcher.request.clone()
+            }));
+    }
+
+    fn cancel(&self, id: i64) {
+        let cancel = pb::WatchCancelRequest { watch_id: id };
+        self.requests.push(RequestUnion::CancelRequest(cancel));
+    }
+
+    /// Whose creation was answered: `id`, or the first that waits if the server does not say.
+    fn answered(&mut self, id: i64) -> Option<i64> {
+        if id < 0 {
+            return self.unanswered.pop_front();
+        }
+        let at = self.unanswered.iter().position(|&waiting| waiting == id)?;
+        self.unanswered.remove(at)
+    }
+}
