@@ -14,6 +14,7 @@ pub mod etcdctl;
 pub mod history;
 pub mod process;
 pub mod raw;
+pub mod relay;
 pub mod requests;
 pub mod streams;
 pub mod workload;

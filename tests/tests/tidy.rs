@@ -12,13 +12,20 @@ use gonfalon_tests::binaries::workspace;
 /// The tests and the bench may use everything; nothing may use them, nor the command line.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("gonfalon-proto", &[]),
+    // A client must not compile RocksDB, nor share a mistake with what it talks to.
+    ("gonfalon", &["gonfalon-proto"]),
     ("gonfalon-core", &[]),
     ("gonfalon-server", &["gonfalon-proto", "gonfalon-core"]),
     ("gonfalon-cli", &["gonfalon-proto", "gonfalon-server"]),
     ("gonfalon-tests", EVERYTHING),
     ("gonfalon-bench", EVERYTHING),
 ];
-const EVERYTHING: &[&str] = &["gonfalon-proto", "gonfalon-core", "gonfalon-server"];
+const EVERYTHING: &[&str] = &[
+    "gonfalon",
+    "gonfalon-proto",
+    "gonfalon-core",
+    "gonfalon-server",
+];
 
 /// What the replicated state must not see: it gives the same bytes on every member.
 const NOT_IN_CORE: &[&str] = &["tokio", "tonic", "prost", "openraft", "rocksdb", "rand"];

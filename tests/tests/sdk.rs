@@ -1,0 +1,60 @@
+//! Our client against Gonfalon and against real etcds: the same tests, the same answers.
+
+#[path = "sdk/failover.rs"]
+mod failover;
+#[path = "sdk/kv.rs"]
+mod kv;
+#[path = "sdk/lease.rs"]
+mod lease;
+#[path = "sdk/watch.rs"]
+mod watch;
+
+use std::time::Duration;
+
+use gonfalon::{Batch, Client, Watch};
+use gonfalon_tests::binaries::Server;
+use gonfalon_tests::cluster::Cluster;
+
+/// How long something that must happen may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+const SERVERS: [Server; 3] = [Server::Gonfalon, Server::Etcd34, Server::Etcd35];
+
+/// One member of each server, one after the other.
+async fn each_server(test: impl AsyncFn(&Cluster, Client)) {
+    for server in SERVERS {
+        let cluster = Cluster::start(server, 1).await.expect("the server starts");
+        let client = client(&cluster);
+        eprintln!("against {server:?}");
+        test(&cluster, client).await;
+    }
+}
+
+/// A client of every member.
+fn client(cluster: &Cluster) -> Client {
+    let client = Client::builder()
+        .endpoints(cluster.endpoints())
+        .deadline(PATIENCE)
+        .build();
+    client.expect("the endpoints are addresses")
+}
+
+async fn within<T>(what: impl Future<Output = T>) -> T {
+    let ended = tokio::time::timeout(PATIENCE, what).await;
+    ended.expect("it happens in time")
+}
+
+/// The next batch, which is no error.
+async fn next(watch: &mut Watch) -> Batch {
+    let item = within(watch.next()).await.expect("the watch goes on");
+    item.expect("no error")
+}
+
+/// Keys and values of a batch, as text.
+fn told(batch: &Batch) -> Vec<(String, String)> {
+    let events = batch.events.iter().map(|event| {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (text(&event.kv.key), text(&event.kv.value))
+    });
+    events.collect()
+}

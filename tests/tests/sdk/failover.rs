@@ -1,0 +1,118 @@
+//! Members that die, and endpoints that never were: calls, watches and leases go on.
+
+use std::time::Duration;
+
+use gonfalon::{Client, ConnectionState, ErrorKind, KeyRange, Outcome, Revision};
+use gonfalon_tests::binaries::Server;
+use gonfalon_tests::cluster::{Cluster, free_port};
+use gonfalon_tests::relay::Relay;
+
+use super::{PATIENCE, client, each_server, next};
+
+#[tokio::test]
+async fn a_dead_endpoint_among_living_ones_costs_no_call() {
+    each_server(async |cluster, _| {
+        let dead = format!("127.0.0.1:{}", free_port().unwrap());
+        let endpoints = [dead, cluster.member(0).endpoint()];
+        let client = Client::connect(endpoints).await.unwrap();
+        for number in 0..50 {
+            client.put("k", format!("{number}")).await.unwrap();
+        }
+        assert_eq!(client.get("k").await.unwrap().unwrap().version, 50);
+        assert_eq!(*client.state().borrow(), ConnectionState::Ready);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn when_no_endpoint_lives_a_write_is_known_not_to_have_happened() {
+    let dead = format!("127.0.0.1:{}", free_port().unwrap());
+    let client = Client::builder()
+        .endpoints(&dead)
+        .deadline(Duration::from_millis(500))
+        .build()
+        .unwrap();
+    let error = client.put("k", "v").await.unwrap_err();
+    assert_eq!(*error.kind(), ErrorKind::Connect, "{error}");
+    assert_eq!(error.outcome(), Outcome::NotApplied);
+    assert!(error.attempts() > 1 && error.is_retryable(), "{error}");
+    assert!(error.endpoint().unwrap().contains(&dead));
+    assert_eq!(*client.state().borrow(), ConnectionState::Failing);
+}
+
+/// The answer is cut off: the write has happened, and the client must not say that it has not, nor
+/// do it again.
+#[tokio::test]
+async fn a_write_whose_answer_is_lost_is_unknown_and_not_repeated() {
+    each_server(async |cluster, direct| {
+        let relay = Relay::to(cluster.member(0).client_port()).await.unwrap();
+        let client = Client::connect(relay.endpoint()).await.unwrap();
+        client.put("u", "0").await.unwrap();
+        relay.cut_after(0);
+        let error = client.put("u", "1").await.unwrap_err();
+        assert_eq!(error.outcome(), Outcome::Unknown, "{error}");
+        assert!(!error.is_retryable());
+        assert_eq!(error.attempts(), 1);
+        let kv = direct.get("u").await.unwrap().unwrap();
+        assert!(kv.version <= 2, "it was not written twice: {kv:?}");
+
+        // A read whose answer is lost is simply asked again.
+        relay.cut_after(0);
+        assert!(client.get("u").await.unwrap().is_some());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_members_themselves_say_where_they_are() {
+    let cluster = Cluster::start(Server::Gonfalon, 3).await.unwrap();
+    let client = Client::connect(cluster.member(0).endpoint()).await.unwrap();
+    client.sync_endpoints().await.unwrap();
+    let mut known: Vec<String> = client.endpoints().iter().map(ToString::to_string).collect();
+    let mut all: Vec<String> = (0..3)
+        .map(|at| format!("http://{}", cluster.member(at).endpoint()))
+        .collect();
+    known.sort();
+    all.sort();
+    assert_eq!(known, all);
+    assert_eq!(client.cluster().members().await.unwrap().len(), 3);
+}
+
+/// Every member is killed once while a client writes, watches and holds a lease.
+#[tokio::test]
+async fn calls_watches_and_leases_outlive_every_member_in_turn() {
+    let mut cluster = Cluster::start(Server::Gonfalon, 3).await.unwrap();
+    let client = client(&cluster);
+    let lease = client.grant(Duration::from_secs(20)).await.unwrap();
+    client.put("f/lease", "held").lease(&lease).await.unwrap();
+    let mut watch = client.watch(KeyRange::prefix("f/")).await.unwrap();
+    let mut acknowledged: Vec<Revision> = Vec::new();
+    for at in 0..3 {
+        cluster.kill(at).unwrap();
+        let mut written = 0;
+        while written < 20 {
+            match client.put("f/k", "v").deadline(PATIENCE).await {
+                Ok(put) => {
+                    acknowledged.push(put.revision);
+                    written += 1;
+                }
+                // The one that was under way when the member died.
+                Err(error) => assert_eq!(error.outcome(), Outcome::Unknown, "{error}"),
+            }
+        }
+        cluster.start_member(at).unwrap();
+        cluster.ready().await.unwrap();
+    }
+    let last = *acknowledged.last().unwrap();
+    let mut seen: Vec<Revision> = Vec::new();
+    while seen.last() < Some(&last) {
+        let batch = next(&mut watch).await;
+        seen.extend(batch.events.iter().map(|event| event.kv.mod_revision));
+    }
+    assert!(seen.is_sorted_by(|one, next| one < next), "in order, once");
+    for revision in &acknowledged {
+        assert!(seen.binary_search(revision).is_ok(), "{revision} was lost");
+    }
+    assert!(lease.is_held());
+    assert!(client.get("f/lease").await.unwrap().is_some());
+}
