@@ -24,6 +24,7 @@ use bytes::Bytes;
 
 use crate::{Changes, Event, EventKind, KeyRange, KeyValue, LeaseId, Revision, Written};
 pub(crate) use keys::Keys;
+use keys::Place;
 use recent::Recent;
 use recent::{ChangeId, Past};
 pub(crate) use tombstones::Tombstones;
@@ -47,13 +48,20 @@ pub(crate) struct Store {
 pub(crate) struct Write<'a> {
     /// The next change's number within the revision.
     sub: u32,
+    /// Where the last key was deleted. The key behind it is there now, and the next to be deleted
+    /// more often than not.
+    near: Place,
     changes: &'a mut Changes,
 }
 
 impl<'a> Write<'a> {
     /// The command's changes go to `changes`.
     pub(crate) fn new(changes: &'a mut Changes) -> Self {
-        Self { sub: 0, changes }
+        Self {
+            sub: 0,
+            near: Place::default(),
+            changes,
+        }
     }
 }
 
@@ -133,11 +141,8 @@ impl Store {
 
     /// Deletes `key`; returns the version before. Nothing happens if the key does not exist.
     pub(crate) fn delete(&mut self, write: &mut Write<'_>, key: &[u8]) -> Option<Version> {
-        let old = self
-            .keys
-            .find(key)
-            .ok()
-            .map(|place| self.keys.remove(place))?;
+        write.near = self.keys.find_near(write.near, key)?;
+        let old = self.keys.remove(write.near);
         let change = self.next_change(write);
         // A copy: the deleted version's block is not kept alive for its key.
         let key = Bytes::copy_from_slice(key);

@@ -34,7 +34,7 @@ pub(crate) struct Keys<const MAX: usize = LEAF_KEYS_MAX> {
 }
 
 /// Where a key is, or belongs. Valid until the next change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(crate) struct Place {
     leaf: usize,
     slot: usize,
@@ -137,6 +137,16 @@ impl<const MAX: usize> Keys<MAX> {
             Ok(slot) => Ok(Place { leaf, slot }),
             Err(slot) => Err(Place { leaf, slot }),
         }
+    }
+
+    /// The place of `key` if it exists; without a search if that is `near`, which may be any.
+    pub(crate) fn find_near(&self, near: Place, key: &[u8]) -> Option<Place> {
+        let slots = self.leaves.get(near.leaf).map(Leaf::slots);
+        let slot = slots.and_then(|slots| slots.get(near.slot));
+        if slot.is_some_and(|slot| slot.version().key() == key) {
+            return Some(near);
+        }
+        self.find(key).ok()
     }
 
     pub(crate) fn get(&self, key: &[u8]) -> Option<&Version> {

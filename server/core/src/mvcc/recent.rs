@@ -9,7 +9,7 @@
 //!
 //! Invariants
 //! - the queue holds every change of the revisions above `floor`, whole revisions, in order;
-//! - `starts` has the position of the first change of each of these revisions;
+//! - `starts` has the position of the first change of each of these revisions, and what they cost;
 //! - `bytes` is the sum of [`cost`] over the queue.
 
 use std::collections::VecDeque;
@@ -27,9 +27,23 @@ pub(crate) struct Recent {
     queue: VecDeque<Change>,
     /// How many changes have left the queue: what is at the front has this position.
     evicted: u64,
-    starts: VecDeque<u64>,
+    starts: VecDeque<Start>,
+    bytes: usize,
+    /// Changes that have left the queue and whose memory is still to be given back.
+    dropped: VecDeque<Change>,
+}
+
+/// Where the changes of one revision begin.
+#[derive(Debug)]
+struct Start {
+    position: u64,
+    /// What they cost together.
     bytes: usize,
 }
+
+/// At most so many changes give their memory back at once: one revision may have a million, and
+/// everybody waits for that. More than one group of commands changes in general.
+const FREED_MAX: usize = 32 * 1024;
 
 #[derive(Debug)]
 struct Change {
@@ -58,6 +72,7 @@ impl Recent {
             evicted: 0,
             starts: VecDeque::new(),
             bytes: 0,
+            dropped: VecDeque::new(),
         }
     }
 
@@ -65,7 +80,7 @@ impl Recent {
     pub(crate) fn push(&mut self, id: ChangeId, event: Arc<Event>, before: Option<ChangeId>) {
         let position = self.evicted + self.queue.len() as u64;
         if id.1 == 0 {
-            self.starts.push_back(position);
+            self.starts.push_back(Start { position, bytes: 0 });
         }
         assert_eq!(event.kv.mod_revision, id.0, "a change carries its revision");
         assert_eq!(
@@ -73,7 +88,10 @@ impl Recent {
             Some(position),
             "changes come in order, none left out"
         );
-        self.bytes += cost(&event);
+        let bytes = cost(&event);
+        self.bytes += bytes;
+        let start = self.starts.back_mut();
+        start.expect("a change belongs to a revision").bytes += bytes;
         let before = before.filter(|before| before.0 > self.floor);
         self.queue.push_back(Change { event, before });
     }
@@ -81,20 +99,26 @@ impl Recent {
     /// Drops the oldest revisions until the rest costs at most `budget_bytes`.
     pub(crate) fn evict(&mut self, budget_bytes: usize) {
         while self.bytes > budget_bytes {
-            let oldest = self.floor.next();
-            while let Some(change) = self
-                .queue
-                .pop_front_if(|change| change.event.kv.mod_revision == oldest)
-            {
-                self.bytes -= cost(&change.event);
-                self.evicted += 1;
-            }
-            let start = self.starts.pop_front();
+            let oldest = self.starts.pop_front();
+            let oldest = oldest.expect("what costs something is of a revision");
+            let end = self.starts.front().map(|next| next.position - self.evicted);
+            let count = end.map_or(self.queue.len(), |end| {
+                usize::try_from(end).expect("the queue is in memory")
+            });
             assert!(
-                start.is_some_and(|start| start < self.evicted),
+                oldest.position == self.evicted && count > 0,
                 "a revision has changes"
             );
-            self.floor = oldest;
+            // Moved, not looked at: following a million references takes a second.
+            self.dropped.extend(self.queue.drain(..count));
+            self.evicted += count as u64;
+            self.bytes -= oldest.bytes;
+            self.floor = self.floor.next();
+        }
+        let freed = self.dropped.len().min(FREED_MAX);
+        self.dropped.drain(..freed);
+        if self.dropped.is_empty() && self.dropped.capacity() > FREED_MAX {
+            self.dropped = VecDeque::new();
         }
     }
 
@@ -167,7 +191,7 @@ impl Recent {
     fn position(&self, (revision, sub): ChangeId) -> Option<u64> {
         let nth = revision.get().checked_sub(self.floor.get() + 1)?;
         let start = self.starts.get(usize::try_from(nth).ok()?)?;
-        Some(start + u64::from(sub))
+        Some(start.position + u64::from(sub))
     }
 
     /// Asserts the invariants; `revision` is the store's.
@@ -195,6 +219,8 @@ impl Recent {
         assert_eq!(id.0, revision, "the queue reaches up to the present");
         let bytes: usize = self.queue.iter().map(|change| cost(&change.event)).sum();
         assert_eq!(self.bytes, bytes, "the bytes are those of the changes");
+        let bytes: usize = self.starts.iter().map(|start| start.bytes).sum();
+        assert_eq!(self.bytes, bytes, "the bytes are those of the revisions");
     }
 }
 
@@ -211,5 +237,44 @@ fn cost(event: &Event) -> usize {
 }
 
 /// [`Event`] in its `Arc` (216), two owners of blocks (2 × 48), a superseded block's header (56),
-/// the places in the queue and in `starts` (40 + 8), rounded up as allocators do.
+/// the places in the queue and in `starts` (32 + 16), rounded up as allocators do.
 const OVERHEAD: usize = 448;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn push(recent: &mut Recent, revision: i64, changes: usize) {
+        for sub in 0..u32::try_from(changes).expect("a test's changes are few") {
+            let kv = KeyValue {
+                key: format!("{sub}").into(),
+                mod_revision: Revision::new(revision),
+                ..KeyValue::default()
+            };
+            let event = Event {
+                kind: EventKind::Put,
+                kv,
+                prev: None,
+            };
+            recent.push((Revision::new(revision), sub), Arc::new(event), None);
+        }
+    }
+
+    #[test]
+    fn a_huge_revision_leaves_at_once_and_gives_its_memory_back_bit_by_bit() {
+        let mut recent = Recent::new(Revision::FIRST);
+        push(&mut recent, 2, 3);
+        push(&mut recent, 3, 2 * FREED_MAX);
+        push(&mut recent, 4, 1);
+        let last = recent.event((Revision::new(4), 0)).map(|last| cost(last));
+        recent.evict(last.expect("it is recent"));
+        recent.check(Revision::new(4));
+        assert_eq!(recent.floor(), Revision::new(3));
+        assert_eq!(recent.dropped.len(), FREED_MAX + 3);
+        recent.evict(usize::MAX);
+        assert_eq!(recent.dropped.len(), 3);
+        recent.evict(usize::MAX);
+        assert_eq!(recent.dropped.capacity(), 0);
+        assert!(recent.event((Revision::new(4), 0)).is_some());
+    }
+}

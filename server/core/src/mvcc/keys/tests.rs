@@ -123,3 +123,23 @@ fn leaves_that_are_emptied_are_given_back() {
     }
     assert!(keys.leaves.is_empty() && keys.fences.is_empty() && keys.sizes.is_empty());
 }
+
+proptest! {
+    /// Model: a search.
+    #[test]
+    fn a_guess_at_a_keys_place_saves_time_and_changes_nothing(
+        present in vec(key(), 0..40),
+        leaf in 0..12_usize,
+        slot in 0..5_usize,
+        sought in key(),
+    ) {
+        let mut keys = Small::default();
+        for key in &present {
+            put(&mut keys, key, 1);
+        }
+        let guess = Place { leaf, slot };
+        for key in present.iter().chain([&sought]) {
+            prop_assert_eq!(keys.find_near(guess, key), keys.find(key).ok());
+        }
+    }
+}
