@@ -7,10 +7,12 @@ use bytes::Bytes;
 use gonfalon_proto::etcdserverpb as pb;
 use gonfalon_proto::etcdserverpb::kv_client::KvClient;
 use http::Uri;
+use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
+use crate::cache::{CacheBuilder, CachedBuilder};
 use crate::call::Call;
 use crate::cluster::Cluster;
 use crate::error::Error;
@@ -179,6 +181,20 @@ impl Client {
     /// Watches a key, or a [`KeyRange`].
     pub fn watch(&self, range: impl Into<KeyRange>) -> WatchBuilder {
         WatchBuilder::new(self.clone(), range.into())
+    }
+
+    /// Keeps a range of keys in memory, current.
+    pub fn cache(&self, range: impl Into<KeyRange>) -> CacheBuilder {
+        CacheBuilder::new(self.clone(), range.into())
+    }
+
+    /// Keeps one key in memory as a `T`, current. What is stored is JSON, unless the builder is told
+    /// otherwise.
+    pub fn cached<T: DeserializeOwned + Send + Sync + 'static>(
+        &self,
+        key: impl IntoBytes,
+    ) -> CachedBuilder<T> {
+        CachedBuilder::json(self.clone(), key.into_bytes())
     }
 
     /// Grants a lease of `ttl` (in whole seconds, rounded up; servers may grant more), which is kept
@@ -355,6 +371,10 @@ impl Client {
     pub(crate) fn floor(&self) -> Option<Revision> {
         let transport = &self.shared.transport;
         transport.config.reads_go_forward.then(|| transport.seen())
+    }
+
+    pub(crate) fn default_deadline(&self) -> Duration {
+        self.shared.transport.config.deadline
     }
 
     pub(crate) fn response_bytes_max(&self) -> usize {

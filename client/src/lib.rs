@@ -29,6 +29,7 @@
 //!   whole revisions, in order.
 //! - **Handles are cheap to clone**, can be shared among threads, and need no `&mut`.
 
+mod cache;
 mod call;
 mod client;
 mod clock;
@@ -45,6 +46,10 @@ mod txn;
 mod types;
 mod watch;
 
+pub use cache::{
+    Cache, CacheBuilder, CacheStatus, Cached, CachedBuilder, Change, Changes, Loaded, Snapshot,
+    ValueChanges, ValueError,
+};
 pub use client::Client;
 pub use cluster::{Cluster, Member};
 pub use error::{Error, ErrorKind, Outcome};

@@ -1,5 +1,7 @@
 //! Our client against Gonfalon and against real etcds: the same tests, the same answers.
 
+#[path = "sdk/cache.rs"]
+mod cache;
 #[path = "sdk/failover.rs"]
 mod failover;
 #[path = "sdk/kv.rs"]

@@ -1,0 +1,263 @@
+//! A range of keys at one revision, sharing what has not changed with the one before.
+
+use std::ops::Bound;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use foldhash::fast::RandomState;
+use imbl::ordmap::DiffItem;
+use imbl::shared_ptr::DefaultSharedPtr;
+
+use crate::types::{Event, EventKind, KeyValue, Revision};
+
+/// A range of keys at one revision; it never changes.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    revision: Revision,
+    /// By name, for reads of ranges.
+    ordered: imbl::OrdMap<Bytes, Arc<KeyValue>>,
+    /// By hash, for reads of single keys: three times as fast.
+    index: Index,
+}
+
+type Index = imbl::GenericHashMap<Bytes, Arc<KeyValue>, RandomState, DefaultSharedPtr>;
+
+/// A key that is not as it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Change {
+    /// What it was; none if it was not there.
+    pub old: Option<Arc<KeyValue>>,
+    /// What it is; none if it is not there any more.
+    pub new: Option<Arc<KeyValue>>,
+}
+
+impl Change {
+    /// Its name.
+    pub fn key(&self) -> &Bytes {
+        let kv = self.new.as_ref().or(self.old.as_ref());
+        &kv.expect("a change has one side at least").key
+    }
+}
+
+impl Snapshot {
+    /// The revision that it shows.
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// How many keys there are.
+    pub fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.index.is_empty()
+    }
+
+    /// One key.
+    pub fn get(&self, key: impl AsRef<[u8]>) -> Option<&Arc<KeyValue>> {
+        self.index.get(key.as_ref())
+    }
+
+    /// Every key, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<KeyValue>> {
+        self.ordered.values()
+    }
+
+    /// The keys that begin with `prefix`, in order.
+    pub fn prefix<'a>(
+        &'a self,
+        prefix: &'a (impl AsRef<[u8]> + ?Sized),
+    ) -> impl Iterator<Item = &'a Arc<KeyValue>> {
+        let prefix = prefix.as_ref();
+        let from = (Bound::Included(prefix), Bound::Unbounded);
+        let all = self.ordered.range::<_, [u8]>(from);
+        all.take_while(move |(key, _)| key.starts_with(prefix))
+            .map(|(_, kv)| kv)
+    }
+
+    /// What is different from `older`, in the order of the keys. Takes time for what is different,
+    /// not for what is the same.
+    pub fn changes_since(&self, older: &Self) -> Vec<Change> {
+        let changes = older.ordered.diff(&self.ordered).map(|item| match item {
+            DiffItem::Add(_, new) => Change {
+                old: None,
+                new: Some(new.clone()),
+            },
+            DiffItem::Update { old, new } => Change {
+                old: Some(old.1.clone()),
+                new: Some(new.1.clone()),
+            },
+            DiffItem::Remove(_, old) => Change {
+                old: Some(old.clone()),
+                new: None,
+            },
+        });
+        changes.collect()
+    }
+
+    /// The same keys, known to be the same at `revision` too.
+    pub(super) fn moved_to(&self, revision: Revision) -> Self {
+        Self {
+            revision,
+            ..self.clone()
+        }
+    }
+
+    /// `kvs` at `revision`. What is the same in `older` is shared with it.
+    pub(super) fn listed(
+        revision: Revision,
+        kvs: impl IntoIterator<Item = KeyValue>,
+        older: &Self,
+    ) -> Self {
+        let mut new = Self {
+            revision,
+            ..Self::default()
+        };
+        for kv in kvs {
+            let known = older.get(&kv.key).filter(|known| ***known == kv);
+            new.put(known.cloned().unwrap_or_else(|| Arc::new(kv)));
+        }
+        new
+    }
+
+    /// The snapshot after `events`, all of which are later than this one.
+    pub(super) fn after(&self, revision: Revision, events: Vec<Event>) -> Self {
+        let mut new = self.moved_to(revision);
+        for event in events {
+            debug_assert!(event.kv.mod_revision > self.revision, "an event comes once");
+            match event.kind {
+                EventKind::Put => new.put(Arc::new(event.kv)),
+                EventKind::Delete => {
+                    new.ordered.remove(&event.kv.key);
+                    new.index.remove(&event.kv.key);
+                }
+            }
+        }
+        new
+    }
+
+    fn put(&mut self, kv: Arc<KeyValue>) {
+        self.ordered.insert(kv.key.clone(), kv.clone());
+        self.index.insert(kv.key.clone(), kv);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn kv(key: &str, revision: i64) -> KeyValue {
+        KeyValue::from_wire(gonfalon_proto::mvccpb::KeyValue {
+            key: Bytes::copy_from_slice(key.as_bytes()),
+            mod_revision: revision,
+            ..Default::default()
+        })
+    }
+
+    fn event(kind: EventKind, key: &str, revision: i64) -> Event {
+        Event {
+            kind,
+            kv: kv(key, revision),
+            prev: None,
+        }
+    }
+
+    fn keys(snapshot: &Snapshot) -> Vec<(&str, i64)> {
+        let key = |kv: &Arc<KeyValue>| kv.mod_revision.get();
+        snapshot
+            .iter()
+            .map(|kv| (kv.key_str().unwrap(), key(kv)))
+            .collect()
+    }
+
+    #[test]
+    fn a_snapshot_stays_as_it_was_when_the_next_one_is_made() {
+        let first = Snapshot::listed(
+            Revision::new(3),
+            [kv("a", 2), kv("b", 3)],
+            &Snapshot::default(),
+        );
+        let events = vec![
+            event(EventKind::Put, "a", 4),
+            event(EventKind::Put, "c", 4),
+            event(EventKind::Delete, "b", 5),
+        ];
+        let second = first.after(Revision::new(5), events);
+        assert_eq!(keys(&first), [("a", 2), ("b", 3)]);
+        assert_eq!(keys(&second), [("a", 4), ("c", 4)]);
+        assert_eq!((first.revision().get(), second.revision().get()), (3, 5));
+        let changes: Vec<_> = second
+            .changes_since(&first)
+            .into_iter()
+            .map(|change| {
+                let at = |kv: Option<Arc<KeyValue>>| kv.map(|kv| kv.mod_revision.get());
+                (change.key().clone(), at(change.old), at(change.new))
+            })
+            .collect();
+        assert_eq!(
+            changes,
+            [
+                (Bytes::from("a"), Some(2), Some(4)),
+                (Bytes::from("b"), Some(3), None),
+                (Bytes::from("c"), None, Some(4)),
+            ]
+        );
+    }
+
+    #[test]
+    fn listing_again_shares_what_is_the_same() {
+        let first = Snapshot::listed(Revision::new(3), [kv("a", 2)], &Snapshot::default());
+        let again = Snapshot::listed(Revision::new(9), [kv("a", 2), kv("b", 9)], &first);
+        assert!(Arc::ptr_eq(
+            first.get("a").unwrap(),
+            again.get("a").unwrap()
+        ));
+        assert_eq!(again.changes_since(&first).len(), 1);
+    }
+
+    #[test]
+    fn prefixes_are_read_in_order() {
+        let all = ["a", "b/1", "b/2", "b0", "c"].map(|key| kv(key, 2));
+        let snapshot = Snapshot::listed(Revision::new(2), all, &Snapshot::default());
+        let names: Vec<_> = snapshot
+            .prefix("b/")
+            .map(|kv| kv.key_str().unwrap())
+            .collect();
+        assert_eq!(names, ["b/1", "b/2"]);
+        assert_eq!(snapshot.prefix("").count(), 5);
+    }
+
+    /// Model: a plain sorted map.
+    #[test]
+    fn any_events_lead_to_what_a_plain_map_has() {
+        let mut random = fastrand::Rng::with_seed(7);
+        let mut snapshot = Snapshot::default();
+        let mut model = BTreeMap::new();
+        for revision in 2..2000 {
+            let key = format!("{:02}", random.u8(0..50));
+            let kind = if random.bool() {
+                model.insert(key.clone(), revision);
+                EventKind::Put
+            } else {
+                model.remove(&key);
+                EventKind::Delete
+            };
+            let before = snapshot.clone();
+            let events = vec![event(kind, &key, revision)];
+            snapshot = snapshot.after(Revision::new(revision), events);
+            let wanted: Vec<_> = model.iter().map(|(key, at)| (key.as_str(), *at)).collect();
+            assert_eq!(keys(&snapshot), wanted);
+            assert_eq!(snapshot.len(), model.len());
+            assert_eq!(
+                snapshot.get(&key).map(|kv| kv.mod_revision.get()),
+                model.get(&key).copied()
+            );
+            assert!(snapshot.changes_since(&before).len() <= 1);
+        }
+    }
+}
