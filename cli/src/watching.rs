@@ -19,6 +19,13 @@ use crate::range::Range;
 /// The first wait before a server is tried again, and the longest.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
+/// How often the server is asked how far all watchers are. A range where nothing happens would
+/// otherwise be resumed where it began, which compaction may have taken long since.
+const ASK_EVERY: Duration = Duration::from_secs(30);
+
+/// The watch id of an answer that speaks of all watchers of a stream.
+const ALL: i64 = -1;
+
 /// One range that is watched.
 #[derive(Debug)]
 pub(crate) struct Watcher {
@@ -53,6 +60,15 @@ impl Watcher {
             None => self.next = self.next.max(now + 1),
         }
         true
+    }
+}
+
+/// Moves watchers past what the server says they have all been told. One that does not exist yet
+/// begins where the server will say.
+fn reached(watchers: &mut [Watcher], response: &pb::WatchResponse) {
+    let now = response.header.as_ref().map_or(0, |header| header.revision);
+    for watcher in watchers.iter_mut().filter(|watcher| watcher.next != 0) {
+        watcher.next = watcher.next.max(now + 1);
     }
 }
 
@@ -113,11 +129,11 @@ async fn one_stream(
     begins: &mut bool,
     each: &mut impl AsyncFnMut(pb::WatchResponse) -> Result<(), Failure>,
 ) -> Result<Status, End> {
-    let (send, receive) = mpsc::channel(watchers.len());
+    // Room for all of them, and a question.
+    let (send, receive) = mpsc::channel(watchers.len() + 1);
     for (at, watcher) in watchers.iter().enumerate() {
         // Ids begin with 1: 0 would let the server choose.
         let create = create(watcher, at + 1, options);
-        // The queue has room for all of them.
         send.send(create).await.ok();
     }
     let mut request = Request::new(ReceiverStream::new(receive));
@@ -130,8 +146,19 @@ async fn one_stream(
         Ok(response) => response.into_inner(),
         Err(status) => return lost(status),
     };
+    let mut ask = tokio::time::interval(ASK_EVERY);
+    // The first tick is at once.
+    ask.tick().await;
     loop {
-        let response = match stream.message().await {
+        let message = tokio::select! {
+            message = stream.message() => message,
+            _ = ask.tick() => {
+                // A server that reads nothing has a full queue, and no answers either.
+                send.try_send(ask_progress()).ok();
+                continue;
+            }
+        };
+        let response = match message {
             Ok(Some(response)) => response,
             Ok(None) => return Ok(Status::unavailable("the server ended the stream")),
             Err(status) => return lost(status),
@@ -140,6 +167,10 @@ async fn one_stream(
             return Err(End::Failed(canceled(&response)));
         }
         *begins = true;
+        if response.watch_id == ALL {
+            reached(watchers, &response);
+            continue;
+        }
         let at = usize::try_from(response.watch_id)
             .ok()
             .and_then(|id| id.checked_sub(1));
@@ -164,6 +195,12 @@ fn create(watcher: &Watcher, id: usize, options: Options) -> pb::WatchRequest {
     };
     pb::WatchRequest {
         request_union: Some(RequestUnion::CreateRequest(create)),
+    }
+}
+
+fn ask_progress() -> pb::WatchRequest {
+    pb::WatchRequest {
+        request_union: Some(RequestUnion::ProgressRequest(pb::WatchProgressRequest {})),
     }
 }
 
@@ -245,5 +282,12 @@ mod tests {
         assert_eq!(watcher.next, 3, "created says nothing about what was seen");
         watcher.advance(&message(100, &[3, 5], false));
         assert_eq!(watcher.next, 6, "the header is ahead of the events");
+    }
+    #[test]
+    fn a_range_where_nothing_happens_is_resumed_where_the_others_are() {
+        let mut watchers = [watcher(3), watcher(50), watcher(0)];
+        reached(&mut watchers, &message(20, &[], false));
+        let next: Vec<i64> = watchers.iter().map(|watcher| watcher.next).collect();
+        assert_eq!(next, [21, 50, 0], "idle, of the future, not created yet");
     }
 }
