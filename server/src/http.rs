@@ -89,6 +89,11 @@ impl Pages {
     }
 }
 
+/// Adds what is said of any other path: as Go's HTTP server says it.
+pub(crate) fn with_not_found(pages: Router) -> Router {
+    pages.fallback((StatusCode::NOT_FOUND, "404 page not found\n"))
+}
+
 /// The alarm's name on the wire.
 fn alarm_name(kind: AlarmKind) -> &'static str {
     match kind {

@@ -8,13 +8,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use gonfalon_proto::peer::peer_server::PeerServer;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 
 use crate::api::Grpc;
 use crate::config::{Config, ConfigError, InitialState, Url};
-use crate::http::{Counted, Pages};
+use crate::http::{Counted, Pages, with_not_found};
 use crate::limits::PEER_MESSAGE_BYTES_MAX;
 use crate::listen::{self, Front, Limits, ListenError};
 use crate::metrics::Metrics;
@@ -129,7 +130,14 @@ fn serve(sockets: Sockets, config: &Config, node: &Node, tasks: &mut Tasks) {
     let peer = TowerToHyperService::new(Asked::new(peer, metrics.clone()));
     let pages = Pages::new(node.clone(), metrics.clone(), config.quota_bytes);
     let grpc = Counted::new(Grpc::new(node.clone(), config), metrics.clone());
-    let client = Front::new(grpc, pages.routes());
+    // With ports of their own, pages are nowhere else, and gRPC is not there.
+    let (beside_grpc, alone) = if sockets.client_http.is_empty() {
+        (pages.routes(), Router::new())
+    } else {
+        (Router::new(), pages.routes())
+    };
+    let client = Front::new(grpc, beside_grpc);
+    let client_http = TowerToHyperService::new(with_not_found(alone));
     let monitoring = TowerToHyperService::new(pages.monitoring());
 
     let stop = tasks.stop_token();
@@ -137,9 +145,13 @@ fn serve(sockets: Sockets, config: &Config, node: &Node, tasks: &mut Tasks) {
         let serving = listen::serve(listener, peer.clone(), limits.clone(), stop.clone());
         tasks.spawn("peer listener", serving);
     }
-    for (_, listener) in sockets.client.into_iter().chain(sockets.client_http) {
+    for (_, listener) in sockets.client {
         let serving = listen::serve(listener, client.clone(), limits.clone(), stop.clone());
         tasks.spawn("client listener", serving);
+    }
+    for (_, listener) in sockets.client_http {
+        let serving = listen::serve(listener, client_http.clone(), limits.clone(), stop.clone());
+        tasks.spawn("client HTTP listener", serving);
     }
     for (_, listener) in sockets.metrics {
         let serving = listen::serve(listener, monitoring.clone(), limits.clone(), stop.clone());

@@ -60,7 +60,11 @@ impl Fixture {
 
     /// Status line and headers, and the body, of one HTTP/1.1 request.
     async fn ask(&self, method: &str, path: &str) -> (String, String) {
-        let mut stream = TcpStream::connect(self.client).await.unwrap();
+        Self::ask_at(self.client, method, path).await
+    }
+
+    async fn ask_at(address: SocketAddr, method: &str, path: &str) -> (String, String) {
+        let mut stream = TcpStream::connect(address).await.unwrap();
         let request = format!("{method} {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
@@ -255,5 +259,30 @@ async fn metrics_count_what_clients_do() {
     ] {
         assert!(value(name) > 0.0, "{name} counts");
     }
+    server.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_with_a_port_of_their_own_are_there_alone() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let http = free.local_addr().unwrap();
+    drop(free);
+    let server = Fixture::open(&[&format!("--listen-client-http-urls=http://{http}")]).await;
+    let ask = async |address| Fixture::ask_at(address, "GET", "/health").await.0;
+    let (there, beside_grpc) = (ask(http).await, ask(server.client).await);
+    assert!(there.starts_with("HTTP/1.1 200 "), "{there}");
+    assert!(beside_grpc.starts_with("HTTP/1.1 404 "), "{beside_grpc}");
+
+    let put = async |address: SocketAddr| {
+        let url = format!("http://{address}");
+        let put = pb::PutRequest {
+            key: "a".into(),
+            ..Default::default()
+        };
+        KvClient::connect(url).await.unwrap().put(put).await
+    };
+    put(server.client).await.unwrap();
+    let refused = put(http).await.unwrap_err();
+    assert!(refused.message().contains("404 Not Found"), "{refused}");
     server.close().await;
 }

@@ -6,14 +6,14 @@ use std::task::{Context, Poll, ready};
 
 use axum::Router;
 use axum::routing::future::RouteFuture;
-use http::{HeaderMap, Request, Response, StatusCode, header};
+use http::{HeaderMap, Request, Response, header};
 use http_body_util::Either;
 use hyper::body::Incoming;
 use hyper::service::Service;
 use tower::Service as _;
 
 use crate::api::{Answering as GrpcAnswering, Grpc};
-use crate::http::{Answering, Counted, Sent};
+use crate::http::{Answering, Counted, Sent, with_not_found};
 
 /// The services behind the client port. Cheap to clone.
 ///
@@ -26,9 +26,10 @@ pub(crate) struct Front {
 
 impl Front {
     pub(crate) fn new(grpc: Counted<Grpc>, pages: Router) -> Self {
-        // As Go's HTTP server says it.
-        let pages = pages.fallback((StatusCode::NOT_FOUND, "404 page not found\n"));
-        Self { grpc, pages }
+        Self {
+            grpc,
+            pages: with_not_found(pages),
+        }
     }
 }
 
