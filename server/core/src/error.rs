@@ -29,6 +29,9 @@ pub enum Error {
     /// A lease with the chosen id exists.
     #[error("lease already exists")]
     LeaseExists,
+    /// A lease is asked to live longer than any may.
+    #[error("lease time to live is too large")]
+    LeaseTtlTooLarge,
     /// Writes that need space are refused until the alarm is disarmed.
     #[error("database space exceeded")]
     NoSpace,

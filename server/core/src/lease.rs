@@ -7,6 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::LeaseId;
 
+/// Seconds that a lease may live; etcd's number.
+pub(crate) const TTL_MAX: i64 = 9_000_000_000;
+
 /// A lease that is granted and not yet revoked.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Lease {

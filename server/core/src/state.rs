@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::command::{AlarmChange, AlarmKind, Command, DeleteRange, Put, Range, Txn};
-use crate::lease::{Lease, Leases};
+use crate::lease::{self, Lease, Leases};
 use crate::load::Loader;
 use crate::mvcc::{Store, Version, Write};
 use crate::{
@@ -391,6 +391,10 @@ impl Keyspace {
     fn grant(&mut self, id: LeaseId, ttl: i64, changes: &mut Changes) -> Result<Answer, Error> {
         if id.is_none() {
             return Err(Error::LeaseNotFound);
+        }
+        // Not before the command is in its order, as in etcd: an alarm is the better reason.
+        if ttl > lease::TTL_MAX {
+            return Err(Error::LeaseTtlTooLarge);
         }
         if self.leases.contains(id) {
             return Err(Error::LeaseExists);

@@ -15,9 +15,6 @@ use prost::Message as _;
 
 use crate::api::status::Refusal;
 
-/// The longest time to live of a lease, in seconds; etcd's number.
-const LEASE_TTL_MAX: i64 = 9_000_000_000;
-
 /// How much one request may ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Limits {
@@ -111,12 +108,9 @@ pub(crate) fn txn(request: pb::TxnRequest, limits: &Limits) -> Result<Transactio
     Ok(Transaction { txn, effect })
 }
 
-/// The time to live that is granted to who asks for `seconds`.
-pub(crate) fn lease_ttl(seconds: i64, limits: &Limits) -> Result<i64, Refusal> {
-    if seconds > LEASE_TTL_MAX {
-        return Err(Refusal::LeaseTtlTooLarge);
-    }
-    Ok(seconds.max(limits.lease_ttl_min))
+/// The time to live that who asks for `seconds` is granted, unless it is too large for the core.
+pub(crate) fn lease_ttl(seconds: i64, limits: &Limits) -> i64 {
+    seconds.max(limits.lease_ttl_min)
 }
 
 fn within_size(size: usize, limits: &Limits) -> Result<(), Refusal> {

@@ -207,6 +207,7 @@ impl From<Error> for Refusal {
             Error::KeyNotFound => Self::KeyNotFound,
             Error::LeaseNotFound => Self::LeaseNotFound,
             Error::LeaseExists => Self::LeaseExists,
+            Error::LeaseTtlTooLarge => Self::LeaseTtlTooLarge,
             Error::NoSpace => Self::NoSpace,
             Error::Corrupt => Self::Corrupt,
         }
