@@ -73,6 +73,11 @@ pub enum Call {
         body: Bytes,
     },
     Watch(Script),
+    /// A call while an alarm is raised, which is disarmed afterwards.
+    Alarmed {
+        alarm: i32,
+        call: Box<Call>,
+    },
 }
 
 /// What one client does with one watch stream.

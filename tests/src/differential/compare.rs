@@ -66,12 +66,7 @@ impl Pair {
     }
 
     /// Sends one call to both; gives the reference's answer if the other is as expected.
-    async fn send(
-        &self,
-        step: &Step,
-        revision: i64,
-        summary: &mut Summary,
-    ) -> Result<Answer, Box<Mismatch>> {
+    async fn send(&self, step: &Step, summary: &mut Summary) -> Result<Answer, Box<Mismatch>> {
         let (reference, got) =
             tokio::join!(self.reference.execute(step), self.subject.execute(step));
         // It would be no comparison any more; what came before has ended the reference.
@@ -80,6 +75,11 @@ impl Pair {
             "the reference does not answer any more:\n{}",
             self.reference.logs()
         );
+        let revision = match step.call {
+            Call::Alarms | Call::HashKv(_) => self.reference.revision().await,
+            // No difference needs it.
+            _ => 0,
+        };
         let past = Past {
             revision,
             memory: self.reference.memory(),
@@ -103,6 +103,28 @@ impl Pair {
     }
 }
 
+impl Pair {
+    /// What a watch of everything, open all the time, was told by both.
+    async fn compare_live_events(&self, command: &str) {
+        let revision = self.reference.revision().await;
+        let mut told = Vec::new();
+        for target in [&self.reference, &self.subject] {
+            let complete = target.memory().reaches(revision).await;
+            complete.unwrap_or_else(|late| panic!("{late}\nrepeat with: {command}"));
+            told.push(target.memory().all());
+        }
+        let first = told[0].iter().zip(&told[1]).position(|(a, b)| a != b);
+        let same = first.unwrap_or(told[0].len().min(told[1].len()));
+        assert!(
+            told[0] == told[1],
+            "event {same} of a watch of everything\n--- expected\n{:#?}\n--- got\n{:#?}\n\
+             repeat with: {command}",
+            told[0].get(same),
+            told[1].get(same)
+        );
+    }
+}
+
 /// Runs a plan.
 ///
 /// # Errors
@@ -123,9 +145,8 @@ pub async fn run(plan: Plan, command: &str) -> Result<Summary> {
             audit(generator.compacted())
         };
         for step in batch {
-            let now = generator.revision();
             sent.push(step.clone());
-            match pair.send(&step, now, &mut summary).await {
+            match pair.send(&step, &mut summary).await {
                 Ok(answer) => generator.learn(&step.call, &answer),
                 Err(mismatch) => failed = Some((mismatch, step)),
             }
@@ -138,6 +159,7 @@ pub async fn run(plan: Plan, command: &str) -> Result<Summary> {
         }
     }
     let Some((mismatch, step)) = failed else {
+        pair.compare_live_events(command).await;
         return Ok(summary);
     };
     drop(pair);
@@ -216,14 +238,9 @@ async fn minimise(plan: &Plan, sent: &[Step]) -> Option<(Vec<Step>, Box<Mismatch
 /// Plays calls against new systems; gives them up to the first difference, if there is one.
 async fn replay(plan: &Plan, steps: &[Step]) -> Option<(Vec<Step>, Box<Mismatch>)> {
     let pair = Pair::start(plan).await.ok()?;
-    let mut known = Generator::new(plan.seed, plan.members, plan.reference);
     for (at, step) in steps.iter().enumerate() {
-        match pair
-            .send(step, known.revision(), &mut Summary::default())
-            .await
-        {
-            Ok(answer) => known.learn(&step.call, &answer),
-            Err(mismatch) => return Some((steps[..=at].to_vec(), mismatch)),
+        if let Err(mismatch) = pair.send(step, &mut Summary::default()).await {
+            return Some((steps[..=at].to_vec(), mismatch));
         }
     }
     None

@@ -9,7 +9,9 @@ mod txn;
 mod watch;
 
 use bytes::Bytes;
-use gonfalon_proto::etcdserverpb::{HashKvRequest, LeaseGrantRequest, LeaseTimeToLiveRequest};
+use gonfalon_proto::etcdserverpb::{
+    AlarmType, HashKvRequest, LeaseGrantRequest, LeaseTimeToLiveRequest,
+};
 use gonfalon_proto::v3electionpb::{
     CampaignRequest, LeaderKey, LeaderRequest, ProclaimRequest, ResignRequest,
 };
@@ -76,15 +78,11 @@ impl Generator {
             820..890 => self.lease(),
             890..930 => self.lock_or_election(),
             930..960 => self.maintenance(),
-            960..980 => self.malformed(),
+            960..975 => self.malformed(),
+            975..983 => self.alarmed(),
             _ => Call::Watch(self.script()),
         };
         Step { member, call }
-    }
-
-    /// The store's revision, going by the answers so far.
-    pub fn revision(&self) -> i64 {
-        self.revision
     }
 
     /// The revision of the last compaction; 0 if there was none.
@@ -141,6 +139,22 @@ impl Generator {
                 })
             }
             _ => Call::LeaseLeases,
+        }
+    }
+
+    /// What takes space, and what changes anything, while there is none or the members differ.
+    fn alarmed(&mut self) -> Call {
+        let alarm = self.pick(&[AlarmType::Nospace, AlarmType::Corrupt]);
+        let call = match self.rng.random_range(0..7) {
+            0 => Call::Put(self.put()),
+            1 => Call::DeleteRange(self.delete()),
+            2..5 => Call::Txn(self.flat_txn()),
+            5 => self.lease(),
+            _ => self.lock_or_election(),
+        };
+        Call::Alarmed {
+            alarm: alarm.into(),
+            call: Box::new(call),
         }
     }
 

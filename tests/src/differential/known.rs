@@ -44,7 +44,7 @@ pub struct Difference {
 #[derive(Debug)]
 #[expect(clippy::exhaustive_structs, reason = "built where calls are compared")]
 pub struct Past<'a> {
-    /// The store's revision before the call.
+    /// The store's revision, if the call is about alarms or a hash.
     pub revision: i64,
     /// Its events and its last compaction.
     pub memory: &'a Memory,
@@ -301,6 +301,7 @@ fn each_range(
             visit(request, response);
         }
         (Call::Txn(request), Answer::Txn(response)) => each_range_of(request, response, visit),
+        (Call::Alarmed { call, .. }, answer) => each_range(call, answer, visit),
         (Call::Watch(script), Answer::Watch(seen)) => {
             for (call, answer) in script.calls().zip(&mut seen.answers) {
                 each_range(call, answer, visit);

@@ -107,6 +107,16 @@ impl Memory {
         })
     }
 
+    /// Every event up to now, in the order in which they came, without what was before each: that
+    /// may have been compacted away when an event was on its way.
+    pub fn all(&self) -> Vec<Event> {
+        let without_before = |event: &Event| Event {
+            prev_kv: None,
+            ..event.clone()
+        };
+        self.with(|events| events.iter().map(without_before).collect())
+    }
+
     /// Whether `revision` deleted something.
     pub fn has_deleted_at(&self, revision: i64) -> bool {
         self.with(|events| {

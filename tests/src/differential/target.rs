@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use gonfalon_proto::etcdserverpb::alarm_request::AlarmAction;
 use gonfalon_proto::etcdserverpb::{
-    AlarmRequest, DefragmentRequest, LeaseGrantRequest, LeaseLeasesRequest, LeaseRevokeRequest,
-    MemberListRequest, MoveLeaderRequest, PutResponse, RangeRequest, RangeResponse, StatusRequest,
-    TxnResponse,
+    AlarmMember, AlarmRequest, DefragmentRequest, LeaseGrantRequest, LeaseLeasesRequest,
+    LeaseRevokeRequest, MemberListRequest, MoveLeaderRequest, PutResponse, RangeRequest,
+    RangeResponse, StatusRequest, TxnResponse,
 };
 use prost::Message as _;
 use tonic::Status;
@@ -65,6 +66,14 @@ impl Target {
     /// Stubs for one member.
     pub fn client(&self, member: usize) -> Client {
         self.cluster.client(member)
+    }
+
+    /// The store's revision: headers of campaigns are behind it.
+    pub async fn revision(&self) -> i64 {
+        let read = self.client(0).get("revision").await;
+        read.ok()
+            .and_then(|answer| answer.header)
+            .map_or(0, |header| header.revision)
     }
 
     /// The ends of the logs.
@@ -136,8 +145,31 @@ pub(crate) async fn send(client: &Client, server: Server, call: &Call) -> Result
             understood.map_err(|error| Status::internal(error.to_string()))
         }
         Call::Watch(_) => Err(Status::internal("a watch inside a watch")),
+        Call::Alarmed { alarm, call } => {
+            set_alarm(client, AlarmAction::Activate, *alarm).await?;
+            let answer = Box::pin(send(client, server, call)).await;
+            set_alarm(client, AlarmAction::Deactivate, *alarm).await?;
+            answer
+        }
         _ => send_other(client, call).await,
     }
+}
+
+/// Raises or disarms an alarm of the member that is asked, which must say so.
+async fn set_alarm(client: &Client, action: AlarmAction, alarm: i32) -> Result<(), Status> {
+    let member_id = client.status().await?.header.map_or(0, |h| h.member_id);
+    let request = AlarmRequest {
+        action: action.into(),
+        member_id,
+        alarm,
+    };
+    let answer = client.maintenance.clone().alarm(request).await?;
+    let changed = answer.into_inner().alarms;
+    if changed != [AlarmMember { member_id, alarm }] {
+        let text = format!("{action:?} of {alarm} at {member_id} changed {changed:?}");
+        return Err(Status::internal(text));
+    }
+    Ok(())
 }
 
 async fn send_kv(client: &Client, server: Server, call: &Call) -> Result<Answer, Status> {

@@ -23,6 +23,16 @@ impl Generator {
         txn
     }
 
+    /// One without transactions within: older etcds do not count what those would take of the quota
+    /// (3.7.1 does).
+    pub(super) fn flat_txn(&mut self) -> TxnRequest {
+        let mut txn = self.txn();
+        let is_flat = |op: &RequestOp| !matches!(op.request, Some(Request::RequestTxn(_)));
+        txn.success.retain(is_flat);
+        txn.failure.retain(is_flat);
+        txn
+    }
+
     fn txn_at(&mut self, depth: u32) -> TxnRequest {
         let compares = self.rng.random_range(0..4);
         TxnRequest {
