@@ -99,6 +99,8 @@ kinds! {
     /// The server does not know this call.
     Unimplemented = 44, "not implemented by the server";
 
+    /// The lease ended, or the key that stood for a lock or for leadership was deleted.
+    Lost = 51, "lost";
     /// A watcher's queue was full and its policy is to fail; nothing before `from` was lost.
     Lagged { from: Revision } = 50, "the watcher fell behind";
     /// The server broke its own protocol, or lost data.
@@ -213,6 +215,7 @@ impl Error {
                 | ErrorKind::FailedPrecondition
                 | ErrorKind::Unimplemented
                 | ErrorKind::Lagged { .. }
+                | ErrorKind::Lost
                 | ErrorKind::Internal => false,
             }
     }

@@ -195,11 +195,15 @@ impl Lease {
     /// Safe.
     pub async fn lost(&self) -> LostReason {
         self.inner.term.token().cancelled().await;
-        match self.status() {
-            LeaseStatus::Lost(reason) => reason,
-            LeaseStatus::Held | LeaseStatus::Suspect => {
-                unreachable!("the token is cancelled by losing alone")
-            }
+        self.inner.term.lost_reason()
+    }
+
+    /// The same, without holding it.
+    pub(crate) fn lost_owned(&self) -> impl Future<Output = LostReason> + Send + use<> {
+        let term = self.inner.term.clone();
+        async move {
+            term.token().cancelled().await;
+            term.lost_reason()
         }
     }
 

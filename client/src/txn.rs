@@ -9,7 +9,7 @@ use gonfalon_proto::etcdserverpb::compare::{CompareResult, CompareTarget, Target
 use gonfalon_proto::etcdserverpb::kv_client::KvClient;
 use gonfalon_proto::etcdserverpb::response_op::Response;
 
-use crate::call::Call;
+use crate::call::{Call, Repeat};
 use crate::client::{Client, awaited};
 use crate::error::{Error, ErrorKind, Outcome};
 use crate::kv::{Deleted, PutResult, RangePage};
@@ -219,6 +219,7 @@ pub struct Txn {
     client: Client,
     op: TxnOp,
     deadline: Option<Duration>,
+    is_repeatable: bool,
 }
 
 /// What came of a transaction.
@@ -263,7 +264,15 @@ impl Txn {
             client,
             op: TxnOp::default(),
             deadline: None,
+            is_repeatable: false,
         }
+    }
+
+    /// Its conditions fail once it has taken place, or it changes nothing the second time: it may be
+    /// sent again when nobody knows what became of it.
+    pub(crate) fn repeatable(mut self) -> Self {
+        self.is_repeatable = true;
+        self
     }
 
     txn_parts!(op);
@@ -275,11 +284,12 @@ impl Txn {
     }
 
     async fn send(self) -> Result<TxnResult, Error> {
-        let call = if self.op.only_reads() {
-            Call::reads("txn")
-        } else {
-            Call::writes("txn")
+        let repeat = match (self.op.only_reads(), self.is_repeatable) {
+            (true, _) => Repeat::Reads,
+            (false, true) => Repeat::Safe,
+            (false, false) => Repeat::Never,
         };
+        let call = Call::new("txn", repeat);
         let namespace = self.client.namespace_bytes().clone();
         let request = self.op.to_wire(&namespace);
         let answer = self

@@ -8,6 +8,8 @@ mod failover;
 mod kv;
 #[path = "sdk/lease.rs"]
 mod lease;
+#[path = "sdk/recipes.rs"]
+mod recipes;
 #[path = "sdk/watch.rs"]
 mod watch;
 

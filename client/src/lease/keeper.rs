@@ -8,7 +8,9 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
+use bytes::Bytes;
 use gonfalon_proto::etcdserverpb as pb;
+use gonfalon_proto::etcdserverpb::kv_client::KvClient;
 use gonfalon_proto::etcdserverpb::lease_client::LeaseClient;
 use http::Uri;
 use tokio::sync::{Notify, mpsc};
@@ -19,6 +21,7 @@ use tonic::{Request, Status, Streaming};
 
 use super::term::{LostReason, Term};
 use super::{Health, revoke};
+use crate::call::{Call, Repeat};
 use crate::clock::Moment;
 use crate::error::{Error, ErrorKind, classify};
 use crate::options::Config;
@@ -56,6 +59,8 @@ enum Order {
     Forget(LeaseId),
     /// Also end it on the server: its last handle is gone.
     Revoke(LeaseId),
+    /// A contender's key, whose lease lives on, must go: others wait for it.
+    Clean(Bytes),
     Endpoints(Vec<Uri>),
 }
 
@@ -116,6 +121,11 @@ impl Keeper {
     /// Ends it, in the background.
     pub(super) fn revoke(&self, id: LeaseId) {
         self.wanted.order(Order::Revoke(id));
+    }
+
+    /// Deletes a key that nobody else can have, in the background, until it is gone.
+    pub(crate) fn clean(&self, key: Bytes) {
+        self.wanted.order(Order::Clean(key));
     }
 
     pub(crate) fn replace_endpoints(&self, uris: Vec<Uri>) {
@@ -441,6 +451,7 @@ impl Work {
                     self.kept.remove(&id);
                     self.revoking.push(id);
                 }
+                Order::Clean(key) => drop(tokio::spawn(clean(self.transport.clone(), key))),
                 Order::Endpoints(uris) => self.transport.replace_endpoints(uris),
             }
         }
@@ -466,6 +477,36 @@ impl Work {
             futures::future::join_all(all),
         )
         .await;
+    }
+}
+
+/// Deletes `key` however long that takes, unless the client is closed. Twice: the request that
+/// creates it may have been under way when it was given up, and arrive after the first deletion.
+async fn clean(transport: Arc<Transport>, key: Bytes) {
+    let mut pauses = transport.pauses();
+    let mut is_second = false;
+    loop {
+        let request = pb::DeleteRangeRequest {
+            key: key.clone(),
+            ..pb::DeleteRangeRequest::default()
+        };
+        let call = Call::new("delete", Repeat::Safe);
+        let deleted = transport.unary(call, request, move |channel, request| async move {
+            KvClient::new(channel).delete_range(request).await
+        });
+        match deleted.await {
+            Ok(_) if is_second => return,
+            Ok(_) => {
+                is_second = true;
+                sleep(transport.config.deadline).await;
+                continue;
+            }
+            Err(error) if *error.kind() == ErrorKind::Closed => return,
+            Err(error) => tracing::warn!(%error, "a contender's key is still there; trying again"),
+        }
+        if let Some(pause) = pauses.next() {
+            sleep(pause).await;
+        }
     }
 }
 

@@ -32,6 +32,21 @@ pub enum LostReason {
     Revoked,
     /// The client was closed.
     Closed,
+    /// Somebody deleted the key that stood for a lock or for leadership.
+    KeyDeleted,
+}
+
+impl LostReason {
+    /// A few words for people.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Gone => "the lease has expired or was revoked",
+            Self::NotRenewed => "the lease could not be renewed in time",
+            Self::Revoked => "it was given up",
+            Self::Closed => "the client was closed",
+            Self::KeyDeleted => "its key was deleted by somebody",
+        }
+    }
 }
 
 /// How a lease stands.
@@ -132,6 +147,12 @@ impl Term {
                 self.deadline().since(now).unwrap_or_default()
             }
         }
+    }
+
+    /// Why it was lost, once its token is cancelled.
+    pub(super) fn lost_reason(&self) -> LostReason {
+        let reason = self.lost.get().copied();
+        reason.expect("the token is cancelled by losing alone")
     }
 
     /// Cancelled when it is lost.

@@ -1,0 +1,301 @@
+//! Locks and elections: one at a time, in order, and with etcd's own tools in the same queue.
+
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use gonfalon::{Client, ErrorKind, KeyRange, LeaderState, LostReason, Op};
+use gonfalon_tests::binaries::etcdctl;
+use gonfalon_tests::cluster::Cluster;
+use gonfalon_tests::relay::Relay;
+
+use super::{each_server, within};
+
+const TTL: Duration = Duration::from_secs(3);
+
+/// Waits until so many contend.
+async fn contenders(client: &Client, name: &str, wanted: u64) {
+    let range = || KeyRange::prefix(format!("{name}/"));
+    let counted = async {
+        loop {
+            let counted = client.range(range()).count_only().await;
+            if counted.expect("the server answers").count == wanted {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    within(counted).await;
+}
+
+#[tokio::test]
+async fn one_at_a_time_holds_a_lock_and_each_has_a_higher_fence() {
+    each_server(async |cluster, client| {
+        let holders = Arc::new(AtomicU32::new(0));
+        let mut tasks = Vec::new();
+        for number in 0..10 {
+            // Every second one is another process, as far as the servers can tell.
+            let client = match number % 2 {
+                0 => client.clone(),
+                _ => super::client(cluster),
+            };
+            let holders = holders.clone();
+            tasks.push(tokio::spawn(async move {
+                let lock = client.lock("l").ttl(TTL).identity(format!("{number}"));
+                let guard = within(lock.acquire()).await.unwrap();
+                assert_eq!(holders.fetch_add(1, Ordering::SeqCst), 0, "two hold it");
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                let done = guard.txn().then(Op::put("last", format!("{number}"))).await;
+                assert!(done.unwrap().succeeded && guard.is_held());
+                holders.fetch_sub(1, Ordering::SeqCst);
+                let fence = guard.fence();
+                guard.release().await.unwrap();
+                fence
+            }));
+        }
+        let mut fences = Vec::new();
+        for task in tasks {
+            fences.push(task.await.unwrap());
+        }
+        fences.sort();
+        fences.dedup();
+        assert_eq!(fences.len(), 10);
+        contenders(&client, "l", 0).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_lock_that_is_taken_is_not_waited_for_unless_asked() {
+    each_server(async |_, client| {
+        let lease = client.grant(TTL).await.unwrap();
+        // The same lease: still two contenders.
+        let lock = client.lock("t").lease(&lease);
+        let guard = lock.try_acquire().await.unwrap().expect("it is free");
+        assert!(lock.try_acquire().await.unwrap().is_none());
+        let waiting = client.lock("t").ttl(TTL).identity("second");
+        let waiting = tokio::spawn(async move { waiting.acquire().await });
+        contenders(&client, "t", 2).await;
+        let names = lock.contenders().await.unwrap();
+        assert_eq!(names[0].key, *guard.key());
+        assert_eq!(names[1].value, "second");
+        // Dropping is enough.
+        drop(guard);
+        let second = within(waiting).await.unwrap().unwrap();
+        assert!(second.is_held() && lease.is_held());
+    })
+    .await;
+}
+
+/// Whatever it was doing when it was dropped, nothing of it stays that others would wait for.
+#[tokio::test]
+async fn an_acquisition_that_is_given_up_leaves_no_key() {
+    each_server(async |cluster, client| {
+        let other = super::client(cluster);
+        let lease = client.grant(Duration::from_mins(1)).await.unwrap();
+        for polls in 0..40 {
+            let held = other.lock("d").ttl(TTL).acquire().await.unwrap();
+            let lock = client.lock("d").lease(&lease);
+            let mut acquiring = Box::pin(lock.acquire());
+            for _ in 0..polls {
+                assert!((&mut acquiring).now_or_never().is_none());
+                tokio::time::sleep(Duration::from_micros(200)).await;
+            }
+            drop(acquiring);
+            held.release().await.unwrap();
+            if polls % 8 == 7 {
+                contenders(&client, "d", 0).await;
+            }
+        }
+        assert!(lease.is_held());
+        let guard = within(other.lock("d").acquire()).await.unwrap();
+        assert!(guard.is_held());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn whoever_loses_his_lease_while_he_waits_gets_no_lock() {
+    each_server(async |_, client| {
+        let held = client.lock("w").ttl(TTL).acquire().await.unwrap();
+        let lease = client.grant(TTL).await.unwrap();
+        let lock = client.lock("w").lease(&lease);
+        let waiting = tokio::spawn(async move { lock.acquire().await });
+        contenders(&client, "w", 2).await;
+        client.revoke(lease.id()).await.unwrap();
+        let error = within(waiting).await.unwrap().unwrap_err();
+        assert_eq!(*error.kind(), ErrorKind::Lost, "{error}");
+
+        let lock = client.lock("w").ttl(TTL).identity("deleted");
+        let waiting = tokio::spawn(async move { lock.acquire().await });
+        contenders(&client, "w", 2).await;
+        let second = client.lock("w").contenders().await.unwrap().remove(1);
+        client.delete(&second.key).await.unwrap();
+        let error = within(waiting).await.unwrap().unwrap_err();
+        assert_eq!(*error.kind(), ErrorKind::Lost, "{error}");
+        assert!(error.to_string().contains("deleted"), "{error}");
+        assert!(held.is_held());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_holder_whose_key_or_lease_is_gone_is_told_and_can_write_nothing() {
+    each_server(async |cluster, direct| {
+        let relay = Relay::to(cluster.member(0).client_port()).await.unwrap();
+        let client = Client::builder()
+            .endpoints(relay.endpoint())
+            .build()
+            .unwrap();
+        let guard = client.lock("g").ttl(TTL).acquire().await.unwrap();
+        direct.delete(guard.key()).await.unwrap();
+        assert_eq!(within(guard.lost()).await, LostReason::KeyDeleted);
+        assert!(!guard.is_held() && guard.token().is_cancelled());
+        let written = guard.txn().then(Op::put("x", "1")).await.unwrap();
+        assert!(!written.succeeded);
+
+        let guard = client.lock("g").ttl(TTL).acquire().await.unwrap();
+        relay.refuse(true);
+        assert_eq!(within(guard.lost()).await, LostReason::NotRenewed);
+        // The next one has it only after the first knows that he has not.
+        let next = within(direct.lock("g").acquire()).await.unwrap();
+        assert!(next.fence() > guard.fence());
+        relay.refuse(false);
+        let written = within(guard.txn().then(Op::put("x", "2")).into_future()).await;
+        assert!(!written.unwrap().succeeded);
+        assert!(direct.get("x").await.unwrap().is_none());
+    })
+    .await;
+}
+
+fn etcdctl_with(cluster: &Cluster, arguments: &[&str]) -> Command {
+    let mut command = Command::new(etcdctl().expect("etcdctl is installed"));
+    command
+        .env("ETCDCTL_API", "3")
+        .args(["--endpoints", &cluster.endpoints().join(",")])
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped());
+    command
+}
+
+#[tokio::test]
+async fn etcds_own_lock_and_ours_exclude_each_other() {
+    each_server(async |cluster, client| {
+        let guard = client.lock("both").ttl(TTL).acquire().await.unwrap();
+        let mut theirs = etcdctl_with(cluster, &["lock", "both", "sleep", "1"])
+            .spawn()
+            .unwrap();
+        contenders(&client, "both", 2).await;
+        assert!(theirs.try_wait().unwrap().is_none(), "it waits");
+        guard.release().await.unwrap();
+        // Theirs has it now, for a second, and then ours again.
+        let guard = within(client.lock("both").acquire()).await.unwrap();
+        assert!(theirs.wait().unwrap().success());
+        assert!(guard.is_held());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn candidates_lead_in_turn_and_everybody_sees_who() {
+    each_server(async |cluster, client| {
+        let election = client.election("e").ttl(TTL);
+        let mut seen = super::client(cluster)
+            .election("e")
+            .observe()
+            .await
+            .unwrap();
+        assert_eq!(within(seen.next()).await, Some(LeaderState::Vacant));
+        let value = async |seen: &mut gonfalon::LeaderChanges| match within(seen.next()).await {
+            Some(LeaderState::Led(leader)) => leader,
+            other => panic!("{other:?}"),
+        };
+
+        let first = election.campaign("one").await.unwrap();
+        let led = value(&mut seen).await;
+        assert_eq!(
+            (led.value.as_ref(), led.fence),
+            (&b"one"[..], first.fence())
+        );
+        first.proclaim("still one").await.unwrap();
+        assert_eq!(value(&mut seen).await.value, "still one");
+        let second = election.clone();
+        let second = tokio::spawn(async move { second.campaign("two").await });
+        contenders(&client, "e", 2).await;
+        assert_eq!(election.leader().await.unwrap().unwrap().value, "still one");
+        first.resign().await.unwrap();
+        let second = within(second).await.unwrap().unwrap();
+        assert_eq!(value(&mut seen).await.value, "two");
+
+        client.delete(second.key()).await.unwrap();
+        assert_eq!(within(seen.next()).await, Some(LeaderState::Vacant));
+        let error = second.proclaim("me?").await.unwrap_err();
+        assert_eq!(*error.kind(), ErrorKind::Lost);
+        assert_eq!(election.leader().await.unwrap(), None);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn etcds_own_election_and_ours_have_one_leader() {
+    each_server(async |cluster, client| {
+        let mut theirs = etcdctl_with(cluster, &["elect", "job", "theirs"]);
+        let mut theirs = theirs.spawn().unwrap();
+        contenders(&client, "job", 1).await;
+        let election = client.election("job").ttl(TTL);
+        let led = election.leader().await.unwrap().unwrap();
+        assert_eq!(led.value, "theirs");
+        let ours = tokio::spawn(async move { election.campaign("ours").await });
+        contenders(&client, "job", 2).await;
+        assert!(!ours.is_finished());
+        client.delete(&led.key).await.unwrap();
+        let ours = within(ours).await.unwrap().unwrap();
+        assert!(ours.is_held() && ours.fence() > led.fence);
+        theirs.kill().unwrap();
+        theirs.wait().unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_leaders_work_is_cancelled_waited_for_and_begun_again() {
+    each_server(async |_, client| {
+        let at_work = Arc::new(AtomicU32::new(0));
+        let terms = Arc::new(AtomicU32::new(0));
+        let election = client.election("r").ttl(TTL);
+        let (work, begun) = (at_work.clone(), terms.clone());
+        let running = tokio::spawn(async move {
+            let lead = |leadership: Arc<gonfalon::Leadership>| {
+                let (work, begun) = (work.clone(), begun.clone());
+                async move {
+                    assert_eq!(work.fetch_add(1, Ordering::SeqCst), 0, "twice at a time");
+                    let term = begun.fetch_add(1, Ordering::SeqCst) + 1;
+                    if term < 3 {
+                        leadership.token().cancelled().await;
+                        // It takes a while to stop.
+                        tokio::time::sleep(Duration::from_millis(50)).await;
+                    }
+                    work.fetch_sub(1, Ordering::SeqCst);
+                    term
+                }
+            };
+            election.run("me", lead).await
+        });
+        for term in 1..3 {
+            let elected = async {
+                while terms.load(Ordering::SeqCst) < term {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            };
+            within(elected).await;
+            let leader = client.election("r").leader().await.unwrap().unwrap();
+            client.delete(&leader.key).await.unwrap();
+        }
+        assert_eq!(within(running).await.unwrap().unwrap(), 3);
+        assert_eq!(client.election("r").leader().await.unwrap(), None);
+    })
+    .await;
+}
