@@ -1,9 +1,11 @@
 //! Joins waiting commands into one log entry, hands it to the leader, and sees to it that every
 //! caller is answered.
 //!
-//! Nothing waits in order to be joined with more: while [`IN_FLIGHT_MAX`] entries are on their way
-//! to disk, whatever arrives meanwhile becomes the next entry. On one node that turns the fsync into
-//! the clock of batching; it is what lets hundreds of writers share one fsync and one entry.
+//! While an entry is on its way, whatever arrives becomes the next one: the disk is the clock of
+//! batching, and hundreds of writers share one fsync and one entry. What an entry costs beside its
+//! commands (a dozen hand-overs between tasks, and the fsync) is most of the price of a small write,
+//! so a second entry goes out behind the first only if it is full, or if the first is slow. Nothing
+//! waits for requests that may not come: an entry gathers only those that are being read already.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,8 +28,8 @@ use super::peers::{ForwardError, Peers};
 use super::pending::{Answer, Pending, fail_all};
 use super::{NodeError, Raft};
 use crate::limits::{
-    BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, COMMAND_BYTES_MAX, IN_FLIGHT_MAX, PROPOSAL_RETRY,
-    PROPOSAL_SWEEP, QUEUE_BYTES_MAX, QUEUE_COMMANDS_MAX,
+    BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, COMMAND_BYTES_MAX, GATHER_TURNS, HELD_BACK_MAX,
+    IN_FLIGHT_MAX, PROPOSAL_RETRY, PROPOSAL_SWEEP, QUEUE_BYTES_MAX, QUEUE_COMMANDS_MAX,
 };
 use crate::metrics::{self, Inflight, Metrics};
 use crate::raft::{Payload, TypeConfig};
@@ -50,6 +52,13 @@ struct Queue {
     commands: VecDeque<Queued>,
     bytes: usize,
     is_closed: bool,
+}
+
+impl Queue {
+    /// Whether it fills an entry.
+    fn is_full(&self) -> bool {
+        self.commands.len() >= BATCH_COMMANDS_MAX || self.bytes >= BATCH_BYTES_MAX
+    }
 }
 
 #[derive(Debug)]
@@ -118,6 +127,7 @@ impl Proposer {
         if queue.commands.len() >= QUEUE_COMMANDS_MAX || queue.bytes + bytes > QUEUE_BYTES_MAX {
             return Err(NodeError::TooManyRequests);
         }
+        let (was_empty, was_full) = (queue.commands.is_empty(), queue.is_full());
         queue.bytes += bytes;
         queue.commands.push_back(Queued {
             command,
@@ -125,9 +135,9 @@ impl Proposer {
             bytes,
             since: Instant::now(),
         });
-        let was_empty = queue.commands.len() == 1;
+        let became_full = !was_full && queue.is_full();
         drop(queue);
-        if was_empty {
+        if was_empty || became_full {
             self.arrived.notify_one();
         }
         Ok(())
@@ -172,6 +182,36 @@ impl Proposer {
         Some((sequence, bytes.into()))
     }
 
+    /// Lets the requests that are being read get into the queue, for as long as some do. A lone
+    /// request loses a few microseconds.
+    async fn gather(&self) {
+        let queued = || {
+            let queue = self.lock();
+            (queue.commands.len(), queue.is_full())
+        };
+        let (mut seen, mut is_full) = queued();
+        let mut turns_without = 0;
+        while seen > 0 && !is_full && turns_without < GATHER_TURNS {
+            // Whatever can run does, and sockets are looked at, before this goes on.
+            tokio::task::yield_now().await;
+            let before = seen;
+            (seen, is_full) = queued();
+            turns_without = if seen > before { 0 } else { turns_without + 1 };
+        }
+    }
+
+    /// Whether what is queued should go out although an entry is on its way.
+    fn is_due(&self) -> bool {
+        let queue = self.lock();
+        let oldest = queue.commands.front();
+        queue.is_full() || oldest.is_some_and(|queued| queued.since.elapsed() >= HELD_BACK_MAX)
+    }
+
+    /// Since when the first command in the queue has waited.
+    fn oldest(&self) -> Option<Instant> {
+        self.lock().commands.front().map(|queued| queued.since)
+    }
+
     /// Tells the callers whose batch was lost with its leader, now that another one leads, and
     /// those whose commands have waited longer than `timeout`: in the queue, nothing was proposed;
     /// behind a proposal, nobody knows.
@@ -212,7 +252,10 @@ impl Proposer {
         let mut sweep = tokio::time::interval(PROPOSAL_SWEEP.min(timeout / 16));
         sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            while in_flight.len() < IN_FLIGHT_MAX {
+            if in_flight.is_empty() {
+                self.gather().await;
+            }
+            while in_flight.is_empty() || in_flight.len() < IN_FLIGHT_MAX && self.is_due() {
                 let Some((sequence, bytes)) = self.next_batch() else {
                     break;
                 };
@@ -220,10 +263,19 @@ impl Proposer {
                 // A leader without a quorum never answers; the sweep has told the callers then.
                 in_flight.push(tokio::time::timeout(timeout, submit));
             }
+            // What is queued now is held back by what is in flight.
+            let held_until = self.oldest().map(|since| since + HELD_BACK_MAX);
+            let held = async {
+                match held_until {
+                    Some(until) => tokio::time::sleep_until(until).await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
                 Some(_) = in_flight.next(), if !in_flight.is_empty() => {}
+                () = held, if in_flight.len() < IN_FLIGHT_MAX => {}
                 () = self.arrived.notified(), if in_flight.len() < IN_FLIGHT_MAX => {}
                 _ = sweep.tick() => self.give_up_late(timeout, &raft),
             }
@@ -390,5 +442,64 @@ mod tests {
         }
         assert_eq!(second.await, Ok(reply));
         assert_eq!(counted(), (0, 1), "a refusal is an answer");
+    }
+
+    fn proposer() -> (Proposer, Arc<Pending>) {
+        let pending = Arc::new(Pending::default());
+        let metrics = Arc::new(Metrics::default());
+        let proposer = Proposer::new(MemberId::new(1), pending.clone(), metrics);
+        (proposer, pending)
+    }
+
+    fn enqueue(proposer: &Proposer, id: i64) -> oneshot::Receiver<Result<Reply, NodeError>> {
+        let (answer, answered) = oneshot::channel();
+        let id = LeaseId::new(id);
+        let queued = proposer.enqueue(Command::LeaseRevoke { id }, answer);
+        queued.expect("there is room");
+        answered
+    }
+
+    #[tokio::test]
+    async fn an_entry_gathers_the_requests_that_are_being_read() {
+        let (proposer, pending) = proposer();
+        let proposer = Arc::new(proposer);
+        let first = enqueue(&proposer, 0);
+        let reading: Vec<_> = (1..4)
+            .map(|id| {
+                let proposer = proposer.clone();
+                tokio::spawn(async move {
+                    // The later ones need more turns to be read.
+                    for _ in 1..id {
+                        tokio::task::yield_now().await;
+                    }
+                    vec![enqueue(&proposer, id)]
+                })
+            })
+            .collect();
+        proposer.gather().await;
+        let (sequence, _) = proposer.next_batch().expect("there are commands");
+        let answers = pending.take(sequence).expect("the batch is pending");
+        assert_eq!(answers.len(), 4, "all are in one entry");
+        assert!(proposer.next_batch().is_none(), "nothing is left");
+        drop((first, reading));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_second_entry_goes_out_when_it_is_full_or_was_held_back_long_enough() {
+        let (proposer, _pending) = proposer();
+        assert!(!proposer.is_due(), "nothing is queued");
+        let mut waiting = vec![enqueue(&proposer, 0)];
+        assert!(!proposer.is_due(), "one command is held back");
+        tokio::time::advance(HELD_BACK_MAX).await;
+        assert!(proposer.is_due(), "not for longer than that");
+
+        proposer.next_batch().expect("one is queued");
+        assert!(!proposer.is_due(), "it has gone out");
+        for id in (1..).take(BATCH_COMMANDS_MAX - 1) {
+            waiting.push(enqueue(&proposer, id));
+            assert!(!proposer.is_due(), "there is room after {id}");
+        }
+        waiting.push(enqueue(&proposer, 0));
+        assert!(proposer.is_due(), "an entry is full");
     }
 }
