@@ -33,7 +33,7 @@ main() {
 # The layers. Files under tests/tests/ are programs that run whole servers, each a step of its own:
 # a new one is picked up by being there.
 all_steps() {
-  printf '%s\n' format clippy deny compile units
+  printf '%s\n' format clippy deny compile units bench-smoke
   local file
   for file in tests/tests/*.rs; do
     [ ! -e "$file" ] || basename "$file" .rs
@@ -56,10 +56,14 @@ step_command() {
     format) cargo fmt --all --check ;;
     clippy) cargo clippy --workspace --all-targets -- -D warnings ;;
     deny) scripts/deny.sh --log-level error check bans licenses sources ;;
-    compile) cargo test --workspace --no-run && cargo build -p gonfalon-cli ;;
+    compile) cargo test --workspace --no-run && cargo build -p gonfalon-cli -p gonfalon-bench ;;
     # Unit and property tests, openraft's suite on our log store, examples in the documentation.
     units) cargo test --workspace --exclude gonfalon-tests --no-fail-fast ;;
-    bench-smoke) scripts/bench.sh --smoke ;;
+    # Whether every case of the benchmark works, not how fast: the programs as the tests have them.
+    bench-smoke)
+      cargo build -p gonfalon-cli -p gonfalon-bench
+      "$(target_dir)/debug/gonfalon-bench" --smoke --gonfalon-bin "$(target_dir)/debug/gonfalon"
+      ;;
     *)
       [ -e "tests/tests/$1.rs" ] || fail "there is no step '$1'; the steps are: $(all_steps | tr '\n' ' ')"
       cargo test -p gonfalon-tests --no-fail-fast --test "$1"
