@@ -55,8 +55,9 @@ pub const APPLY_ENTRIES_MAX: usize = 64;
 /// Bytes of log entries applied in one go.
 pub const APPLY_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// Bytes of recent history kept in memory for watchers and for reads of recent revisions.
-pub const HISTORY_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes of recent history kept in memory for watchers and for reads of recent revisions: some
+/// seconds of full load. What is older is read from disk.
+pub const HISTORY_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// Bytes of one message between members: one batch of entries, each of which may hold one command
 /// of the largest size.

@@ -42,7 +42,7 @@ pub use reader::READ_BYTES_MAX;
 pub use sync::{Durability, SyncFault};
 
 /// Recent entries in memory. Replication to a peer that is a few seconds behind reads them here.
-pub const RECENT_BYTES_MAX: usize = 32 << 20;
+pub const RECENT_BYTES_MAX: usize = 16 << 20;
 /// Appends that may wait for the disk at a time; the next one waits for the first of them.
 const APPENDS_WAITING_MAX: usize = 4096;
 

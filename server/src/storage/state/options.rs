@@ -17,7 +17,7 @@ pub(super) const ALL: [&str; 4] = [KV, REV, LEASE, META];
 
 /// All memtables together. When they are full everything is flushed, so this also bounds what a
 /// start has to apply again.
-const MEMTABLES_BYTES: usize = 32 << 20;
+const MEMTABLES_BYTES: usize = 16 << 20;
 /// Blocks of files kept in memory. The present is in our own memory; this is for old revisions.
 const CACHE_BYTES: usize = 16 << 20;
 
