@@ -370,7 +370,11 @@ impl Node {
                 "leadership moves",
             )
             .await;
-        moved.map(drop).map_err(|_| NodeError::Timeout)
+        moved.map_err(|_| NodeError::Timeout)?;
+        // It was: Raft knows that from its first message, which is noted as heard a moment later.
+        // Until then this member would call itself without a leader.
+        self.heard_from_leader();
+        Ok(())
     }
 
     /// What this member knows of itself and the cluster.
