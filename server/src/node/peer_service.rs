@@ -234,7 +234,7 @@ impl Peer for PeerService {
             .incoming
             .join(format!("{:x}-{number}", std::process::id()));
         let disk = &self.node.store().metrics().disk;
-        let saving = disk.snapshot_save_seconds.start_timer();
+        let began = std::time::Instant::now();
         let mut receiver = Receiver::create(dir, disk.snapshot_file_fsync_seconds.clone())
             .await
             .map_err(|error| Status::internal(format!("receiving a snapshot: {error}")))?;
@@ -245,7 +245,8 @@ impl Peer for PeerService {
             receiver.write(file).await?;
         }
         let received = receiver.finish()?;
-        drop(saving);
+        let took = began.elapsed().as_secs_f64();
+        disk.snapshot_save_seconds.observe(took);
         if let Some(receiving) = receiving {
             receiving.succeeded();
         }

@@ -23,7 +23,7 @@ use super::read::ReadIndex;
 use super::{Inner, Node};
 use crate::config::AutoCompaction;
 use crate::metrics::Metrics;
-use crate::raft::{PeerNode, StoredMembership};
+use crate::raft::PeerNode;
 use crate::storage::{Durability, FailStop, LogStore, Pace, StorageError};
 use crate::store::Store;
 use crate::tasks::Tasks;
@@ -173,9 +173,10 @@ impl Node {
                 request_timeout,
             }),
         };
+        // Before anybody calls: who is not known is not counted. Raft tells of them a little later.
+        let (_, membership) = node.store().applied_state();
+        node.learn_peers(membership.nodes());
         node.found(&config).await?;
-        // Before anybody calls: who is not known is not counted.
-        node.learn_peers(&node.metrics(|metrics| metrics.membership_config.clone()));
         node.start(&config, dir, fail_stop, publisher, tasks);
         Ok(node)
     }
@@ -205,6 +206,7 @@ impl Node {
                 )
             })
             .collect();
+        self.learn_peers(members.iter());
         raft.initialize(members)
             .await
             .map_err(|error| refused(error.to_string()))
@@ -328,7 +330,7 @@ impl Node {
                 leader = now_leader;
             }
             if membership.as_ref() != Some(&now_membership) {
-                self.learn_peers(&now_membership);
+                self.learn_peers(now_membership.nodes());
                 membership = Some(now_membership);
             }
             if term.is_some() && term > elected_term {
@@ -354,8 +356,8 @@ impl Node {
     }
 
     /// Remembers where the others are reached: a follower asks the leader, whoever that is.
-    fn learn_peers(&self, membership: &StoredMembership) {
-        for (&id, node) in membership.nodes().filter(|(id, _)| **id != self.id()) {
+    fn learn_peers<'a>(&self, members: impl Iterator<Item = (&'a u64, &'a PeerNode)>) {
+        for (&id, node) in members.filter(|(id, _)| **id != self.id()) {
             if let Err(error) = self.inner.peers.learn(id, &node.peer_urls) {
                 tracing::error!(%error, "a member cannot be reached");
             }
