@@ -85,17 +85,18 @@ fn formats(etcdctl: &mut Etcdctl) -> Result<()> {
 }
 
 fn expires(etcdctl: &mut Etcdctl) -> Result<()> {
-    let dies = grant(etcdctl, "2", "<dies>")?;
-    let lives = grant(etcdctl, "2", "<lives>")?;
+    let dies = grant(etcdctl, "4", "<dies>")?;
+    let lives = grant(etcdctl, "4", "<lives>")?;
     let mut renewing = etcdctl.start(&["lease", "keep-alive", &lives])?;
     etcdctl.run(&["put", "dies", "1", "--lease", &dies])?;
     etcdctl.run(&["put", "lives", "1", "--lease", &lives])?;
-    let mut watch = etcdctl.start(&["watch", "dies"])?;
+    // From the beginning: on a busy machine etcdctl may start only when the key is gone.
+    let mut watch = etcdctl.start(&["watch", "dies", "--rev", "1"])?;
     let said = watch.wait_for(|said| said.contains("DELETE"))?;
     etcdctl.note(&said);
     watch.interrupt()?;
     // Longer than it would live without being renewed.
-    std::thread::sleep(Duration::from_secs(3));
+    std::thread::sleep(Duration::from_secs(5));
     etcdctl.run(&["get", "", "--prefix"])?;
     let said = renewing.wait_for_lines(2)?;
     etcdctl.note(said.lines().next().unwrap_or_default());
