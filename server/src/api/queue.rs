@@ -228,7 +228,12 @@ impl Api {
 
     /// Runs a transaction; the revision afterwards, and what its operations did.
     pub(super) async fn transact(&self, txn: Txn) -> Result<(Revision, Vec<OpResult>), Failure> {
-        let (revision, Answer::Txn(answer)) = self.propose(Command::Txn(txn)).await? else {
+        let command = Command::Txn(txn);
+        // etcd sends it as a request of its own, whose size is limited as every client's.
+        if command.encoded_len() > self.limits.request_bytes {
+            return Err(Refusal::RequestTooLarge.into());
+        }
+        let (revision, Answer::Txn(answer)) = self.propose(command).await? else {
             unreachable!("a transaction is answered as one");
         };
         Ok((

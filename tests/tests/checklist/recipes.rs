@@ -17,6 +17,7 @@ items! {
     always {
         item_22_every_error_of_locks_and_elections_is_unknown,
         a_lock_is_a_key_named_by_its_lease,
+        an_election_takes_no_larger_values_than_a_put,
         a_second_lock_waits_for_the_first,
         a_waiter_that_gives_up_leaves_nothing_behind,
         a_lock_falls_with_its_lease,
@@ -173,6 +174,28 @@ async fn a_lock_is_a_key_named_by_its_lease(server: Server) {
         .await
         .expect("a read");
     assert_ne!(own.kvs[0].lease, 0, "the server has granted one");
+}
+
+async fn an_election_takes_no_larger_values_than_a_put(server: Server) {
+    let (_cluster, client) = one(server).await;
+    grant(&client, 7).await;
+    let of = |bytes: usize| CampaignRequest {
+        name: "e".into(),
+        lease: 7,
+        value: vec![b'v'; bytes].into(),
+    };
+    let mut election = client.election.clone();
+    let refused = election.campaign(of(1_600_000)).await;
+    let text = "etcdserver: request is too large";
+    assert_refused(refused, Code::Unknown, text);
+    let leader = election.campaign(of(1_500_000)).await;
+    let leader = leader.expect("below the limit of 1.5 MiB").into_inner();
+    let proclaim = ProclaimRequest {
+        leader: leader.leader,
+        value: of(1_600_000).value,
+    };
+    let refused = election.proclaim(proclaim).await;
+    assert_refused(refused, Code::Unknown, text);
 }
 
 async fn a_second_lock_waits_for_the_first(server: Server) {
