@@ -109,7 +109,7 @@ pub struct Config {
     pub notes: Vec<String>,
 }
 
-/// How a cluster starts: read on the first start of a data directory and never again.
+/// How a cluster is founded on the first start of a data directory; later starts must describe it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Initial {
     /// Where the other members reach this one.

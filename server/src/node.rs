@@ -241,10 +241,9 @@ impl Node {
                 None => Err(NodeError::NoLeader),
                 Some(leader) if leader == self.id() => self.renew_here(id).await,
                 Some(leader) => {
-                    let renewed = self.inner.peers.keep_alive(leader, vec![id.get()]).await;
-                    renewed
-                        .map(|ttls| ttls.into_iter().next().filter(|&ttl| ttl > 0))
-                        .map_err(|_| NodeError::LeaderChanged)
+                    let asked = self.inner.peers.keep_alive(leader, vec![id.get()]);
+                    let renewed = self.of_leader(asked).await;
+                    renewed.map(|ttls| ttls.into_iter().next().filter(|&ttl| ttl > 0))
                 }
             };
             if !passes_soon(&result, give_up).await {
@@ -261,13 +260,26 @@ impl Node {
                 None => Err(NodeError::NoLeader),
                 Some(leader) if leader == self.id() => self.remaining_here(id),
                 Some(leader) => {
-                    let remaining = self.inner.peers.lease_remaining(leader, id).await;
-                    remaining.map_err(|_| NodeError::LeaderChanged)
+                    let asked = self.inner.peers.lease_remaining(leader, id);
+                    self.of_leader(asked).await
                 }
             };
             if !passes_soon(&result, give_up).await {
                 return result;
             }
+        }
+    }
+
+    /// What the leader answers, unless it hangs until it has a successor.
+    async fn of_leader<T, E>(
+        &self,
+        asked: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, NodeError> {
+        let term = self.term();
+        tokio::select! {
+            biased;
+            answer = asked => answer.map_err(|_| NodeError::LeaderChanged),
+            () = succeeded(self.raft(), term) => Err(NodeError::LeaderChanged),
         }
     }
 

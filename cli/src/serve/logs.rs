@@ -24,8 +24,16 @@ pub(crate) fn start(log: &Log) -> io::Result<()> {
     };
     let mut layers = Vec::new();
     for output in &log.outputs {
+        let theirs = level.min(LevelFilter::WARN);
+        // A member that is silent makes openraft warn ten times a second; that is said once, by us.
+        let openraft = if level < LevelFilter::DEBUG {
+            LevelFilter::ERROR
+        } else {
+            theirs
+        };
         let targets = Targets::new()
-            .with_default(level.min(LevelFilter::WARN))
+            .with_default(theirs)
+            .with_target("openraft", openraft)
             .with_targets(OURS.map(|ours| (ours, level)));
         layers.push(
             layer(log.format, writer(output)?)

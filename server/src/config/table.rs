@@ -122,8 +122,8 @@ impl Group {
             ),
             Self::Cluster => (
                 "Cluster",
-                "How members find each other. Those that begin with `initial-` are read \
-                  on the first start of a data directory and never again.",
+                "How members find each other. Those that begin with `initial-` found the \
+                  cluster on the first start of a data directory; later ones must still describe it.",
             ),
             Self::Raft => ("Raft", "Elections and the log. Give all members the same."),
             Self::Limits => ("Limits", "How much a client may ask for, and connections."),

@@ -21,6 +21,7 @@ pub struct Peers {
 /// One other member.
 #[derive(Debug)]
 pub struct Peer {
+    id: u64,
     /// Bytes of the bodies of requests and answers sent to it.
     pub sent_bytes: IntCounter,
     /// Bytes of the bodies of requests and answers received from it.
@@ -114,6 +115,7 @@ impl Peer {
         if !self.is_active.load(Ordering::Relaxed) && !self.is_active.swap(true, Ordering::Relaxed)
         {
             self.active.set(1);
+            tracing::info!(member = %format_args!("{:x}", self.id), "a member answers");
         }
     }
 
@@ -123,6 +125,7 @@ impl Peer {
         if self.is_active.swap(false, Ordering::Relaxed) {
             self.active.set(0);
             self.disconnected.inc();
+            tracing::warn!(member = %format_args!("{:x}", self.id), "a member does not answer");
         }
     }
 
@@ -208,12 +211,13 @@ impl All {
         }
     }
 
-    fn peer(&self, local: u64, remote: u64) -> Peer {
-        let (local, remote) = (format!("{local:x}"), format!("{remote:x}"));
+    fn peer(&self, local: u64, id: u64) -> Peer {
+        let (local, remote) = (format!("{local:x}"), format!("{id:x}"));
         let one = [remote.as_str()];
         let pair = [local.as_str(), remote.as_str()];
         self.known.with_label_values(&pair).set(1);
         Peer {
+            id,
             sent_bytes: self.sent_bytes.with_label_values(&one),
             received_bytes: self.received_bytes.with_label_values(&one),
             round_trip_seconds: self.round_trip_seconds.with_label_values(&one),

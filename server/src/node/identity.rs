@@ -64,6 +64,12 @@ pub enum IdentityError {
         "data directory {0} has data but no identity file; restore it from where it was copied"
     )]
     Missing(PathBuf),
+    /// It holds the data of an etcd.
+    #[error(
+        "data directory {0} holds the data of an etcd, which Gonfalon does not read; use another \
+         --data-dir"
+    )]
+    Etcds(PathBuf),
     /// The identity file cannot be understood.
     #[error("{path}: {why}")]
     Unreadable {
@@ -141,6 +147,10 @@ impl DataDir {
             dir: path.to_owned(),
             why,
         };
+        // Where etcd keeps its own; nothing must be written beside it.
+        if !is_started(path) && path.join("member").is_dir() {
+            return Err(IdentityError::Etcds(path.to_owned()));
+        }
         make_private_dir(path).map_err(io)?;
         let lock = File::options()
             .create(true)

@@ -115,6 +115,23 @@ impl Proposer {
         result
     }
 
+    /// A log entry of commands that nobody waits for.
+    pub(super) fn entry(&self, commands: Vec<Command>) -> Payload {
+        Payload(self.encode(commands).1)
+    }
+
+    fn encode(&self, commands: Vec<Command>) -> (u64, Bytes) {
+        let sequence = self.next_sequence.fetch_add(1, Ordering::Relaxed);
+        let batch = Batch {
+            origin: self.origin,
+            sequence,
+            commands,
+        };
+        let mut bytes = Vec::new();
+        batch.encode(&mut bytes);
+        (sequence, bytes.into())
+    }
+
     fn enqueue(&self, command: Command, answer: Answer) -> Result<(), NodeError> {
         let bytes = command.encoded_len();
         if bytes > COMMAND_BYTES_MAX {
@@ -170,16 +187,9 @@ impl Proposer {
         if commands.is_empty() {
             return None;
         }
-        let sequence = self.next_sequence.fetch_add(1, Ordering::Relaxed);
-        let batch = Batch {
-            origin: self.origin,
-            sequence,
-            commands,
-        };
-        let mut bytes = Vec::new();
-        batch.encode(&mut bytes);
+        let (sequence, bytes) = self.encode(commands);
         self.pending.insert(sequence, answers);
-        Some((sequence, bytes.into()))
+        Some((sequence, bytes))
     }
 
     /// Lets the requests that are being read get into the queue, for as long as some do. A lone

@@ -393,18 +393,24 @@ impl Node {
         self.inner.leases.stop();
     }
 
-    /// Proposes the end of leases whose time is up. One that fails is found again by the next scan.
+    /// Proposes the end of leases whose time is up. What fails is found again by the next scan.
+    ///
+    /// Only into this member's own log, as the leader that its clock belongs to: a member that was
+    /// stopped and wakes up finds the time of every lease up, while its successor has renewed them.
     async fn revoke_all(&self, leases: Vec<LeaseId>) {
-        let revocations = leases
-            .into_iter()
-            .map(|id| self.propose(Command::LeaseRevoke { id }));
-        for result in futures::future::join_all(revocations).await {
-            match result {
-                Ok(_) => self.store().metrics().kv.lease_expired.inc(),
-                Err(error) => {
-                    tracing::warn!(%error, "cannot revoke an expired lease; trying again");
-                }
+        if !self.leads_surely() {
+            return;
+        }
+        let count = leases.len() as u64;
+        let revocations = leases.into_iter().map(|id| Command::LeaseRevoke { id });
+        let entry = self.inner.proposer.entry(revocations.collect());
+        let written = self.raft().client_write(entry);
+        match tokio::time::timeout(self.inner.request_timeout, written).await {
+            Ok(Ok(_)) => self.store().metrics().kv.lease_expired.inc_by(count),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "cannot revoke expired leases; trying again");
             }
+            Err(_) => tracing::warn!("no quorum to revoke expired leases; trying again"),
         }
     }
 

@@ -81,6 +81,21 @@ fn what_cannot_be_understood_is_refused_before_anything_is_written() {
 }
 
 #[test]
+fn the_data_of_an_etcd_is_refused_and_nothing_is_written_beside_it() {
+    let dir = TempDir::new().expect("a directory");
+    let data = dir.path().join("default.etcd");
+    std::fs::create_dir_all(data.join("member/wal")).expect("writable");
+    let output = serve(dir.path(), &["--data-dir", "default.etcd"]);
+    assert_refused(
+        &output,
+        1,
+        &["default.etcd", "the data of an etcd", "--data-dir"],
+    );
+    let left = std::fs::read_dir(&data).expect("it is there").count();
+    assert_eq!(left, 1, "only etcd's own is there");
+}
+
+#[test]
 fn a_port_in_use_is_refused_before_anything_is_written() {
     let taken = TcpListener::bind(("127.0.0.1", free_port().expect("a port"))).expect("it is free");
     let port = taken.local_addr().expect("an address").port();

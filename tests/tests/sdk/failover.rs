@@ -116,3 +116,30 @@ async fn calls_watches_and_leases_outlive_every_member_in_turn() {
     assert!(lease.is_held());
     assert!(client.get("f/lease").await.unwrap().is_some());
 }
+
+/// etcd's issue 15247: a leader that was stopped wakes up, finds the time of every lease up, and has
+/// its successor end them, although they were renewed all the while.
+#[tokio::test]
+async fn a_leader_that_hangs_and_wakes_up_ends_no_lease_that_is_renewed() {
+    let mut cluster = Cluster::start(Server::Gonfalon, 3).await.unwrap();
+    let leader = cluster.leader().await.unwrap();
+    let others = (0..3).filter(|&at| at != leader);
+    let others: Vec<String> = others.map(|at| cluster.member(at).endpoint()).collect();
+    let client = Client::connect(others).await.unwrap();
+    let mut leases = Vec::new();
+    for _ in 0..4 {
+        leases.push(client.grant(Duration::from_secs(6)).await.unwrap());
+    }
+    cluster.pause(leader).unwrap();
+    // Longer than they are granted for. They are renewed through the others as soon as one of these
+    // leads: none waits for the one that hangs.
+    tokio::time::sleep(Duration::from_secs(9)).await;
+    assert!(leases.iter().all(gonfalon::Lease::is_held), "{leases:?}");
+    cluster.resume(leader).unwrap();
+    // Expired leases are looked for twice a second.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    for lease in &leases {
+        assert!(lease.is_held(), "{lease:?}");
+        client.lease_info(lease.id(), false).await.unwrap();
+    }
+}
