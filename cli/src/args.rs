@@ -19,6 +19,25 @@ const COMMAND_TIMEOUT: Duration = Duration::from_secs(5);
 const KEEPALIVE_TIME: Duration = Duration::from_secs(10);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(6);
 
+/// etcdctl's variables for what is not there yet. Its flags for the same are refused as unknown; a
+/// variable that was passed over would let a script believe that it had logged in, or encrypted.
+const REFUSED: [(&str, &str); 8] = [
+    ("ETCDCTL_USER", "users are not there yet"),
+    ("ETCDCTL_PASSWORD", "users are not there yet"),
+    ("ETCDCTL_AUTH_JWT_TOKEN", "users are not there yet"),
+    ("ETCDCTL_CACERT", "TLS is not there yet"),
+    ("ETCDCTL_CERT", "TLS is not there yet"),
+    ("ETCDCTL_KEY", "TLS is not there yet"),
+    (
+        "ETCDCTL_DISCOVERY_SRV",
+        "write the servers into ETCDCTL_ENDPOINTS",
+    ),
+    (
+        "ETCDCTL_DISCOVERY_SRV_NAME",
+        "write the servers into ETCDCTL_ENDPOINTS",
+    ),
+];
+
 /// Gonfalon: a server that speaks etcd v3, and the commands to use it.
 #[derive(Debug, Parser)]
 #[command(
@@ -74,6 +93,19 @@ pub(crate) struct Global {
     /// Write keys and values in hexadecimal
     #[arg(long, global = true, env = "GONFALON_HEX", hide_env_values = true)]
     hex: bool,
+    /// Connections are not encrypted: the only way yet, so that =false is refused
+    #[arg(
+        long,
+        global = true,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_parser = parse::go_boolean,
+        value_name = "BOOL",
+        env = "GONFALON_INSECURE_TRANSPORT",
+        hide_env_values = true
+    )]
+    insecure_transport: Option<bool>,
 }
 
 /// Global flags with nothing left open.
@@ -95,6 +127,7 @@ impl Global {
     }
 
     fn settle_with(self, var: impl Fn(&str) -> Option<String>) -> Result<Settings, Failure> {
+        self.refuse_what_is_not_there(&var)?;
         let duration = |given: Option<Duration>, name: &str, default: Duration| match given {
             Some(given) => Ok(given),
             None => read(&var, name, parse::timeout).map(|set| set.unwrap_or(default)),
@@ -112,11 +145,7 @@ impl Global {
             })?
             .unwrap_or(Format::Human),
         };
-        let hex = read(&var, "ETCDCTL_HEX", |text| match text {
-            "true" | "1" => Ok(true),
-            "false" | "0" => Ok(false),
-            _ => Err("write true or false".to_owned()),
-        })?;
+        let hex = read(&var, "ETCDCTL_HEX", parse::go_boolean)?;
         Ok(Settings {
             endpoints,
             dial_timeout: duration(self.dial_timeout, "ETCDCTL_DIAL_TIMEOUT", DIAL_TIMEOUT)?,
@@ -138,6 +167,29 @@ impl Global {
             format,
             hex: self.hex || hex.unwrap_or(false),
         })
+    }
+
+    /// Fails if the connection is to be encrypted or the caller to be known: neither would be so.
+    fn refuse_what_is_not_there(
+        &self,
+        var: impl Fn(&str) -> Option<String>,
+    ) -> Result<(), Failure> {
+        for (name, why) in REFUSED {
+            if var(name).is_some() {
+                return Err(Failure::usage(format!("{name} is set, but {why}"))
+                    .next(format!("Without it: env -u {name} gonfalon ...")));
+            }
+        }
+        let insecure = match self.insecure_transport {
+            Some(given) => Some(given),
+            None => read(&var, "ETCDCTL_INSECURE_TRANSPORT", parse::go_boolean)?,
+        };
+        if insecure == Some(false) {
+            return Err(Failure::usage(
+                "--insecure-transport=false asks for TLS, which is not there yet",
+            ));
+        }
+        Ok(())
     }
 }
 
@@ -259,6 +311,30 @@ mod tests {
         assert_eq!(settings.endpoints, ["c:3"]);
         assert_eq!(settings.command_timeout, Duration::from_secs(1));
         assert_eq!(settings.format, Format::Fields);
+    }
+
+    #[test]
+    fn a_variable_for_what_is_not_there_is_refused() {
+        for (name, _) in REFUSED {
+            let err = settle("g version", &[(name, "x")]).unwrap_err();
+            assert!(err.what().starts_with(name), "{err:?}");
+        }
+    }
+
+    #[test]
+    fn connections_without_tls_are_all_there_is() {
+        for flag in ["--insecure-transport", "--insecure-transport=true"] {
+            assert!(settle(&format!("g {flag} version"), &[]).is_ok(), "{flag}");
+        }
+        let off = [("ETCDCTL_INSECURE_TRANSPORT", "false")];
+        for (line, vars) in [
+            ("g version --insecure-transport=false", &[][..]),
+            ("g version", &off),
+        ] {
+            let err = settle(line, vars).unwrap_err();
+            assert!(err.what().contains("TLS"), "{line}: {err:?}");
+        }
+        assert!(settle("g --insecure-transport version", &off).is_ok());
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::ffi::OsString;
 
 use clap::{ArgAction, Command};
 
+use crate::parse;
+
 /// Rewrites `--flag=true` to `--flag` and drops `--flag=false`, for flags that take no value.
 ///
 /// etcdctl's flag parser reads them, so people's scripts have them; clap does not.
@@ -43,11 +45,7 @@ fn collect(command: &Command, switches: &mut BTreeSet<String>) {
 
 fn switch<'a>(arg: &'a str, switches: &BTreeSet<String>) -> Option<(&'a str, bool)> {
     let (name, value) = arg.split_once('=')?;
-    let value = match value {
-        "true" | "1" | "t" | "T" | "TRUE" | "True" => true,
-        "false" | "0" | "f" | "F" | "FALSE" | "False" => false,
-        _ => return None,
-    };
+    let value = parse::go_boolean(value).ok()?;
     switches.contains(name).then_some((name, value))
 }
 
@@ -81,6 +79,7 @@ mod tests {
             "g put a --x=true",
             "g put -- --prefix=true",
             "g get --prefix=maybe",
+            "g --insecure-transport=false get a",
         ] {
             assert_eq!(rewritten(line), line);
         }

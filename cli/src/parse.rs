@@ -28,6 +28,15 @@ fn id(text: &str) -> Result<u64, ()> {
     u64::from_str_radix(text, 16).map_err(|_| ())
 }
 
+/// True or false in the spellings that Go's flags have, which are those in people's scripts.
+pub(crate) fn go_boolean(text: &str) -> Result<bool, String> {
+    match text {
+        "true" | "1" | "t" | "T" | "TRUE" | "True" => Ok(true),
+        "false" | "0" | "f" | "F" | "FALSE" | "False" => Ok(false),
+        _ => Err("write true or false".to_owned()),
+    }
+}
+
 /// A lease's time: whole seconds as a plain number, or a duration, rounded up to seconds.
 pub(crate) fn seconds(text: &str) -> Result<i64, String> {
     let why = || "write seconds (60), or a duration such as 60s or 5m".to_owned();

@@ -1,13 +1,15 @@
 //! `defrag`.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use gonfalon_proto::etcdserverpb as pb;
+use serde::Serialize;
 
 use crate::commands::endpoint::servers;
 use crate::connection::{self, Connection, Repeat};
 use crate::failure::{Failure, note};
-use crate::output::{Format, Out, text};
+use crate::output::fields::Fields;
+use crate::output::{Out, Page, Show, text};
 
 /// Give the space of deleted data back
 ///
@@ -32,16 +34,12 @@ impl Defrag {
                         .await
                 })
                 .await;
-            match (done, out.format()) {
-                (Ok(_), Format::Human) => {
-                    out.line(format!(
-                        "{name} defragmented in {}",
-                        text::took(start.elapsed())
-                    ))?;
-                }
-                // etcdctl has this line in all formats.
-                (Ok(_), _) => out.line(format!("Finished defragmenting etcd member[{name}]"))?,
-                (Err(failure), _) => {
+            match done {
+                Ok(_) => out.show(&Defragmented {
+                    endpoint: name,
+                    took: start.elapsed(),
+                })?,
+                Err(failure) => {
                     // The last is reported by the program's end.
                     if let Err(earlier) = std::mem::replace(&mut last, Err(failure)) {
                         note(format_args!("Error: {}", earlier.what()));
@@ -50,5 +48,42 @@ impl Defrag {
             }
         }
         last
+    }
+}
+
+/// That one server is done.
+struct Defragmented<'a> {
+    endpoint: &'a str,
+    took: Duration,
+}
+
+impl Show for Defragmented<'_> {
+    fn human(&self, page: &mut Page) {
+        let (endpoint, took) = (self.endpoint, text::took(self.took));
+        page.line(format!("{endpoint} defragmented in {took}"));
+    }
+
+    fn simple(&self, page: &mut Page) {
+        let endpoint = self.endpoint;
+        page.line(format!("Finished defragmenting etcd member[{endpoint}]"));
+    }
+
+    fn fields(&self) -> Fields {
+        let mut fields = Fields::default();
+        fields.quoted("Endpoint", self.endpoint.as_bytes());
+        fields.add("Took", text::go_duration(self.took));
+        fields
+    }
+
+    fn json(&self) -> impl Serialize {
+        #[derive(Serialize)]
+        struct Json<'a> {
+            endpoint: &'a str,
+            took: String,
+        }
+        Json {
+            endpoint: self.endpoint,
+            took: text::go_duration(self.took),
+        }
     }
 }

@@ -68,9 +68,11 @@ impl Lock {
         lease: i64,
         out: &mut Out,
     ) -> Result<(), Failure> {
+        // One listener for all steps: a signal that came between two listeners would be lost.
+        let mut stopped = std::pin::pin!(asked_to_stop());
         let place = tokio::select! {
             biased;
-            stop = asked_to_stop() => {
+            stop = &mut stopped => {
                 stop?;
                 return Err(Failure::child(INTERRUPTED));
             }
@@ -79,7 +81,7 @@ impl Lock {
         if self.command.is_empty() {
             let held = key(connection, &place).await?;
             out.show(&Held(&held))?;
-            return asked_to_stop().await.map(drop);
+            return stopped.await.map(drop);
         }
         let variables = [
             (
@@ -92,7 +94,7 @@ impl Lock {
         let stop = tokio::select! {
             biased;
             done = &mut child => return done,
-            stop = asked_to_stop() => stop?,
+            stop = stopped => stop?,
         };
         match stop {
             // The command got it too: it decides when to end, and only then is the lock free.

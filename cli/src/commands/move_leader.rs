@@ -2,11 +2,13 @@
 
 use futures::future::join_all;
 use gonfalon_proto::etcdserverpb as pb;
+use serde::Serialize;
 
 use crate::commands::endpoint::{servers, status};
 use crate::connection::{self, Connection, Repeat};
 use crate::failure::Failure;
-use crate::output::{Format, Out};
+use crate::output::fields::Fields;
+use crate::output::{Out, Page, Show};
 use crate::parse;
 
 /// Make another member the leader
@@ -24,19 +26,16 @@ impl MoveLeader {
         let request = pb::MoveLeaderRequest {
             target_id: self.member,
         };
+        // The answer is empty, even of a header.
         leader
             .call(Repeat::Never, async |channel| {
                 connection::maintenance(channel).move_leader(request).await
             })
             .await?;
-        match out.format() {
-            Format::Human => out.line(format!("{:x} leads now; before, {from:x} did", self.member)),
-            // etcdctl has this line in all formats.
-            _ => out.line(format!(
-                "Leadership transferred from {from:x} to {:x}",
-                self.member
-            )),
-        }
+        out.show(&Moved {
+            from,
+            to: self.member,
+        })
     }
 }
 
@@ -56,4 +55,43 @@ async fn leader(connection: &Connection) -> Result<(Connection, u64), Failure> {
     }
     Err(Failure::failed("no member says that it leads")
         .next("`endpoint status --cluster` shows how the members are."))
+}
+
+/// That the leadership went from one member to another.
+struct Moved {
+    from: u64,
+    to: u64,
+}
+
+impl Show for Moved {
+    fn human(&self, page: &mut Page) {
+        page.line(format!(
+            "{:x} leads now; before, {:x} did",
+            self.to, self.from
+        ));
+    }
+
+    fn simple(&self, page: &mut Page) {
+        let (from, to) = (self.from, self.to);
+        page.line(format!("Leadership transferred from {from:x} to {to:x}"));
+    }
+
+    fn fields(&self) -> Fields {
+        let mut fields = Fields::default();
+        fields.add("From", self.from);
+        fields.add("To", self.to);
+        fields
+    }
+
+    fn json(&self) -> impl Serialize {
+        #[derive(Serialize)]
+        struct Json {
+            from: u64,
+            to: u64,
+        }
+        Json {
+            from: self.from,
+            to: self.to,
+        }
+    }
 }
