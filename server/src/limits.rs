@@ -49,6 +49,10 @@ pub const PROPOSAL_SWEEP: Duration = Duration::from_millis(100);
 /// Pause before asking again for a read index that could not be had.
 pub const READ_INDEX_RETRY: Duration = Duration::from_millis(20);
 
+/// How long a member that cannot be reached is left alone before it is tried again. One that comes
+/// back waits so long for what it has missed.
+pub const UNREACHABLE_PAUSE: Duration = Duration::from_millis(100);
+
 /// Log entries applied, written to the state's database and told to watchers in one go.
 pub const APPLY_ENTRIES_MAX: usize = 64;
 

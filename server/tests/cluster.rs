@@ -343,3 +343,45 @@ async fn what_goes_between_members_is_counted_by_member() {
         member.stop().await;
     }
 }
+
+/// openraft's own pause does not begin while there is no connection: it tried 30,000 times a second.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_is_gone_is_tried_now_and_then_and_found_when_it_is_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let (configs, mut members) = cluster(3, dir.path(), &[]).await;
+    let leader = members[0].node.status().leader.unwrap();
+    let at = members
+        .iter()
+        .position(|member| member.node.identity().member_id != leader)
+        .unwrap();
+    let gone = members.remove(at);
+    let to = label(&gone);
+    gone.stop().await;
+    put(&members[0].node, "k", "v")
+        .await
+        .unwrap()
+        .result
+        .unwrap();
+    let failed = format!("etcd_network_peer_sent_failures_total{{To=\"{to}\"}}");
+    let failures = || {
+        let all = members.iter().map(|member| metric(member, &failed));
+        all.sum::<u64>()
+    };
+    wait_until("it is noticed", || failures() > 0).await;
+    let before = failures();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let more = failures() - before;
+    assert!(more < 300, "{more} attempts in 2 s");
+
+    let back = Member::open(configs[at].clone()).await;
+    wait_until("it has what it missed", || {
+        let applied = |member: &Member| member.node.status().applied_index;
+        applied(&back) >= applied(&members[0])
+    })
+    .await;
+    assert_eq!(get(&back.node, "k").await.as_deref(), Some("v"));
+    back.stop().await;
+    for member in members {
+        member.stop().await;
+    }
+}

@@ -20,6 +20,7 @@ use tonic::Status;
 
 use super::peers::{Client, PeerError, SharedPeers, is_unsent};
 use super::snapshot::{SnapshotDir, chunks};
+use crate::limits::UNREACHABLE_PAUSE;
 use crate::raft::{
     PeerNode, TypeConfig, entry_to_pb, log_id_from_pb, log_id_to_pb, stored_membership_to_pb,
     vote_from_pb, vote_to_pb,
@@ -156,7 +157,15 @@ impl NetStreamAppend<TypeConfig> for PeerNetwork {
         Box::pin(async move {
             let mut client = self.client()?;
             let requests = input.map(|request| append_to_pb(&request));
-            let responses = client.append(requests).await.map_err(failed)?.into_inner();
+            let responses = match client.append(requests).await {
+                Ok(responses) => responses.into_inner(),
+                Err(status) => {
+                    // openraft pauses while it makes the stream's first request, and without a
+                    // connection nobody asks for that: it would try again at once, for ever.
+                    tokio::time::sleep(UNREACHABLE_PAUSE).await;
+                    return Err(failed(status));
+                }
+            };
             let results =
                 responses.map(|response| response.map_err(failed).and_then(append_from_pb));
             let results: BoxStream<'s, _> = Box::pin(results);
