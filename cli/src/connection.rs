@@ -23,6 +23,9 @@ const KEEPALIVE_TIME_MIN: Duration = Duration::from_secs(10);
 /// The wait before a read is sent again after a server said that it cannot answer now.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
+/// What to do after a write without an answer.
+const MAY_HAVE_HAPPENED: &str = "The change may have happened all the same: read before you retry.";
+
 /// Whether a request may be sent twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Repeat {
@@ -110,12 +113,22 @@ impl Connection {
                 Ok(Err(status)) => status,
                 Err(_) => return Err(self.no_answer(&endpoint, repeat)),
             };
-            if status.code() != Code::Unavailable {
+            let is_broken = broke(&status);
+            if status.code() != Code::Unavailable && !is_broken {
                 return Err(Failure::status(&endpoint, &status));
             }
             self.lost().await;
             if repeat != Repeat::Safe || Instant::now() + RETRY_PAUSE >= deadline {
-                return Err(Failure::status(&endpoint, &status));
+                let failure = if is_broken {
+                    let why = status.message();
+                    Failure::unreachable(format!("the connection to {endpoint} broke: {why}"))
+                } else {
+                    Failure::status(&endpoint, &status)
+                };
+                return Err(match repeat {
+                    Repeat::Never if may_have_happened(&status) => failure.next(MAY_HAVE_HAPPENED),
+                    Repeat::Never | Repeat::Safe | Repeat::Pointless => failure,
+                });
             }
             tokio::time::sleep(RETRY_PAUSE).await;
         }
@@ -184,12 +197,27 @@ impl Connection {
         let time = self.timeout();
         let failure = Failure::unreachable(format!("{endpoint} did not answer within {time:?}"));
         match repeat {
-            Repeat::Safe | Repeat::Pointless => failure.next("--command-timeout waits longer."),
-            Repeat::Never => {
-                failure.next("The change may have happened all the same: read before you retry.")
-            }
+            Repeat::Safe | Repeat::Pointless => failure.next(
+                "`endpoint status` shows whether there is a leader; --command-timeout waits longer.",
+            ),
+            Repeat::Never => failure.next(MAY_HAVE_HAPPENED),
         }
     }
+}
+
+/// Whether the connection failed under a call, rather than a server refusing it.
+fn broke(status: &Status) -> bool {
+    let code = matches!(
+        status.code(),
+        Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal
+    );
+    code && std::error::Error::source(status).is_some()
+}
+
+/// Whether a write that ended so may have taken place: unless it was refused for want of a leader,
+/// a server may have proposed it.
+fn may_have_happened(status: &Status) -> bool {
+    status.message() != "etcdserver: no leader"
 }
 
 /// Clients for each service, with no limit on the size of an answer: the server has its own.

@@ -83,6 +83,13 @@ pub(crate) async fn servers(
         .collect();
     urls.sort();
     urls.dedup();
+    if urls.is_empty() {
+        // Nobody to ask is no proof that all is well.
+        let what = "no member has told the cluster yet where clients reach it";
+        return Err(Failure::unreachable(what).next(
+            "They do once there is a leader: wait for one, or ask --endpoints without --cluster.",
+        ));
+    }
     connection.to(&urls)?.each()
 }
 

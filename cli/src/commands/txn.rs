@@ -61,7 +61,13 @@ impl Txn {
                 asked = Some(section);
             }
             number += 1;
-            let Some(line) = lines.next() else { break };
+            let Some(line) = lines.next() else {
+                // What was cut off could have been another condition.
+                let what = "the text ended before its third part did; nothing was done";
+                return Err(
+                    Failure::usage(what).next("An empty line ends each of the three parts.")
+                );
+            };
             let line = line.map_err(|err| Failure::failed(format!("standard input: {err}")))?;
             match script.line(&line) {
                 Ok(()) => {}

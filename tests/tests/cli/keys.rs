@@ -143,6 +143,8 @@ async fn txn_does_one_of_two_things() {
     for (script, words) in [
         ("a is 1\n\n\n\n", "line 1: "),
         ("\nput a\n\n\n", "line 2: "),
+        ("", "before its third part"),
+        ("value(\"a\") = \"1\"\n\nput a 9\n", "before its third part"),
     ] {
         gonfalon.run_with(&["txn"], script).is_refused(2, words);
     }

@@ -57,7 +57,7 @@ impl Script {
         Ok(())
     }
 
-    /// The transaction; sections that were not reached are empty.
+    /// The transaction.
     pub(super) fn request(self) -> pb::TxnRequest {
         self.request
     }
