@@ -117,6 +117,12 @@ const _: () = assert!(MAILBOX_EVENTS_KEPT <= MAILBOX_EVENTS_MAX);
 /// Pause between two pings of another member, about as in etcd.
 pub const PROBE_INTERVAL: Duration = Duration::from_secs(4);
 
+/// Pause before the others are asked again whether a new member may take part.
+pub const FOUNDING_RETRY: Duration = Duration::from_millis(100);
+
+/// How often a new member says that it still waits for the others.
+pub const FOUNDING_REPORT: Duration = Duration::from_secs(10);
+
 /// How long a ping may go unanswered: then the member counts as not there.
 pub const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 

@@ -9,6 +9,7 @@
 mod apply;
 mod compact;
 mod expire;
+mod founding;
 mod identity;
 mod meter;
 mod network;
@@ -22,7 +23,7 @@ mod read;
 mod snapshot;
 mod start;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -41,6 +42,7 @@ use self::read::ReadIndex;
 use crate::raft::TypeConfig;
 use crate::store::Store;
 
+pub use self::founding::Opening;
 pub use self::identity::{Identity, IdentityError, cluster_id, is_started, member_id};
 pub(crate) use self::meter::Asked;
 pub use self::peer_service::PeerService;
@@ -70,6 +72,8 @@ struct Inner {
     applied: tokio::sync::watch::Receiver<u64>,
     /// Whether the cluster knows this member's name and client URLs.
     published: tokio::sync::watch::Receiver<bool>,
+    /// Members whose proposals were in the log when it was opened, and not in the state.
+    proposers: BTreeSet<MemberId>,
     stop: CancellationToken,
     election_timeout: Duration,
     request_timeout: Duration,

@@ -19,7 +19,7 @@ use crate::http::{Counted, Pages, with_not_found};
 use crate::limits::PEER_MESSAGE_BYTES_MAX;
 use crate::listen::{self, Front, Limits, ListenError};
 use crate::metrics::Metrics;
-use crate::node::{Asked, InitialMember, Node, NodeConfig, OpenError, PeerService};
+use crate::node::{Asked, InitialMember, Node, NodeConfig, OpenError, Opening};
 use crate::tasks::{TaskError, Tasks};
 
 /// How long connections and tasks get to end before they are cut off.
@@ -51,12 +51,11 @@ pub enum ServerError {
     Open(#[from] OpenError),
 }
 
-/// The sockets of one server.
+/// The sockets of one server, but its peers'.
 struct Sockets {
     client: Vec<(SocketAddr, TcpListener)>,
     client_http: Vec<(SocketAddr, TcpListener)>,
     metrics: Vec<(SocketAddr, TcpListener)>,
-    peer: Vec<(SocketAddr, TcpListener)>,
 }
 
 impl Server {
@@ -66,15 +65,18 @@ impl Server {
             client: listen::bind(&config.listen_client, &config)?,
             client_http: listen::bind(&config.listen_client_http, &config)?,
             metrics: listen::bind(&config.listen_metrics, &config)?,
-            peer: listen::bind(&config.listen_peer, &config)?,
         };
+        let peer_sockets = listen::bind(&config.listen_peer, &config)?;
         let client_addresses = sockets.client.iter().map(|(address, _)| *address).collect();
         if !crate::node::is_started(&config.data_dir) {
             config.verify_first_boot()?;
         }
         let mut tasks = Tasks::new();
-        let node = Node::open(node_config(&config), &mut tasks).await?;
-        serve(sockets, &config, &node, &mut tasks);
+        let opening = Opening::claim(node_config(&config))?;
+        // Before the member is open: members that found a cluster ask each other whether they may.
+        serve_peers(peer_sockets, &config, &opening, &mut tasks);
+        let node = opening.open(&mut tasks).await?;
+        serve_clients(sockets, &config, &node, &mut tasks);
         Ok(Self {
             node,
             tasks,
@@ -118,16 +120,26 @@ impl Server {
     }
 }
 
-fn serve(sockets: Sockets, config: &Config, node: &Node, tasks: &mut Tasks) {
+fn serve_peers(
+    sockets: Vec<(SocketAddr, TcpListener)>,
+    config: &Config,
+    opening: &Opening,
+    tasks: &mut Tasks,
+) {
+    let peer = PeerServer::from_arc(opening.peer_service())
+        .max_decoding_message_size(PEER_MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(PEER_MESSAGE_BYTES_MAX);
+    let peer = TowerToHyperService::new(Asked::new(peer, opening.metrics().clone()));
+    let (limits, stop) = (Limits::of(config), tasks.stop_token());
+    for (_, listener) in sockets {
+        let serving = listen::serve(listener, peer.clone(), limits.clone(), stop.clone());
+        tasks.spawn("peer listener", serving);
+    }
+}
+
+fn serve_clients(sockets: Sockets, config: &Config, node: &Node, tasks: &mut Tasks) {
     let limits = Limits::of(config);
-    let peer = PeerServer::new(PeerService::new(
-        node.clone(),
-        config.data_dir.join("incoming"),
-    ))
-    .max_decoding_message_size(PEER_MESSAGE_BYTES_MAX)
-    .max_encoding_message_size(PEER_MESSAGE_BYTES_MAX);
     let metrics = node.store().metrics();
-    let peer = TowerToHyperService::new(Asked::new(peer, metrics.clone()));
     let pages = Pages::new(node.clone(), metrics.clone(), config.quota_bytes);
     let grpc = Counted::new(Grpc::new(node.clone(), config), metrics.clone());
     // With ports of their own, pages are nowhere else, and gRPC is not there.
@@ -141,10 +153,6 @@ fn serve(sockets: Sockets, config: &Config, node: &Node, tasks: &mut Tasks) {
     let monitoring = TowerToHyperService::new(pages.monitoring());
 
     let stop = tasks.stop_token();
-    for (_, listener) in sockets.peer {
-        let serving = listen::serve(listener, peer.clone(), limits.clone(), stop.clone());
-        tasks.spawn("peer listener", serving);
-    }
     for (_, listener) in sockets.client {
         let serving = listen::serve(listener, client.clone(), limits.clone(), stop.clone());
         tasks.spawn("client listener", serving);

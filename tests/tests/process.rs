@@ -20,6 +20,8 @@ mod single;
 mod snapshot;
 #[path = "process/terminate.rs"]
 mod terminate;
+#[path = "process/wiped.rs"]
+mod wiped;
 
 use std::time::Duration;
 

@@ -64,6 +64,26 @@ pub enum IdentityError {
         "data directory {0} has data but no identity file; restore it from where it was copied"
     )]
     Missing(PathBuf),
+    /// Raft's log is gone, the state that was made of it is not.
+    #[error(
+        "data directory {0} has a state but no log: what was in its raft directory is missing; \
+         restore it from where it was copied"
+    )]
+    LogMissing(PathBuf),
+    /// It is empty, and the member was started before.
+    #[error(
+        "member {member} has already been bootstrapped, says member {knower}, but data directory \
+         {dir} has none of its data; restore the directory: without it the cluster could lose \
+         writes that this member has acknowledged"
+    )]
+    Lost {
+        /// The directory.
+        dir: PathBuf,
+        /// Whose it is.
+        member: MemberId,
+        /// Who knows it.
+        knower: MemberId,
+    },
     /// It holds the data of an etcd.
     #[error(
         "data directory {0} holds the data of an etcd, which Gonfalon does not read; use another \
@@ -123,6 +143,10 @@ pub fn is_started(path: &Path) -> bool {
 
 /// The file's name.
 const IDENTITY: &str = "identity.json";
+/// Raft's log, below the directory.
+pub(super) const LOG: &str = "raft";
+/// The state that the log makes, below the directory.
+pub(super) const STATE: &str = "state";
 
 #[derive(Debug, Serialize, Deserialize)]
 struct OnDisk {
@@ -173,13 +197,19 @@ impl DataDir {
         self.path.join(name)
     }
 
+    /// Whether the member ever had a log: until then it took part in nothing.
+    pub(super) fn has_log(&self) -> bool {
+        // In every RocksDB directory that was completely created.
+        self.join(LOG).join("CURRENT").exists()
+    }
+
     /// The identity in the directory; none if it is new.
     pub(super) fn identity(&self) -> Result<Option<Identity>, IdentityError> {
         let path = self.join(IDENTITY);
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return if self.join("raft").exists() {
+                return if self.join(LOG).exists() || self.join(STATE).exists() {
                     Err(IdentityError::Missing(self.path.clone()))
                 } else {
                     Ok(None)
@@ -202,6 +232,10 @@ impl DataDir {
                 dir: self.path.clone(),
                 found: found.format,
             });
+        }
+        // The log is made first: a member that died between the two has no state.
+        if !self.has_log() && self.join(STATE).exists() {
+            return Err(IdentityError::LogMissing(self.path.clone()));
         }
         let id = |text: &str| {
             u64::from_str_radix(text, 16).map_err(|e| unreadable(format!("id {text:?}: {e}")))
@@ -305,9 +339,26 @@ mod tests {
 
     #[test]
     fn data_without_an_identity_is_not_taken_for_a_new_member() {
+        for data in [LOG, STATE] {
+            let temp = tempfile::tempdir().unwrap();
+            std::fs::create_dir(temp.path().join(data)).unwrap();
+            let dir = DataDir::open(temp.path()).unwrap();
+            assert!(matches!(dir.identity(), Err(IdentityError::Missing(_))));
+        }
+    }
+
+    #[test]
+    fn a_state_without_its_log_is_not_taken_for_a_new_member() {
         let temp = tempfile::tempdir().unwrap();
-        std::fs::create_dir(temp.path().join("raft")).unwrap();
         let dir = DataDir::open(temp.path()).unwrap();
-        assert!(matches!(dir.identity(), Err(IdentityError::Missing(_))));
+        dir.write_identity(&identity()).unwrap();
+        assert_eq!(dir.identity().unwrap(), Some(identity()), "died early");
+        // A directory alone is not a log.
+        std::fs::create_dir(dir.join(LOG)).unwrap();
+        assert_eq!(dir.identity().unwrap(), Some(identity()), "died early");
+        std::fs::create_dir(dir.join(STATE)).unwrap();
+        assert!(matches!(dir.identity(), Err(IdentityError::LogMissing(_))));
+        std::fs::write(dir.join(LOG).join("CURRENT"), "").unwrap();
+        assert_eq!(dir.identity().unwrap(), Some(identity()));
     }
 }

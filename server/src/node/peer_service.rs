@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use futures::{Stream, StreamExt};
-use gonfalon_core::LeaseId;
+use gonfalon_core::{LeaseId, MemberId};
 use gonfalon_proto::peer::{self as pb, peer_server::Peer};
 use openraft::alias::{SnapshotMetaOf, SnapshotOf};
 use openraft::raft::{
@@ -19,7 +19,7 @@ use super::peers::{CLUSTER_ID, DISCARDED, FROM, ForwardError, NOT_PROPOSED, TO};
 use super::propose::classify_write;
 use super::read::own_index;
 use super::snapshot::Receiver;
-use super::{Node, NodeError};
+use super::{Identity, Node, NodeError};
 use crate::metrics;
 use crate::raft::{
     DecodeError, Payload, TypeConfig, entry_from_pb, log_id_from_pb, log_id_to_pb,
@@ -29,28 +29,39 @@ use crate::raft::{
 /// Answers the other members.
 #[derive(Debug)]
 pub struct PeerService {
-    node: Node,
+    identity: Identity,
+    /// Whether it began without data: then it knows of no member that was started.
+    is_new: bool,
+    /// None until the member takes part: nothing but `IsStarted` is answered before.
+    node: OnceLock<Node>,
     /// Where snapshots are received, one directory each.
     incoming: PathBuf,
     received: AtomicU64,
 }
 
 impl PeerService {
-    /// Answers for `node`; snapshots are received below `incoming`.
-    pub fn new(node: Node, incoming: PathBuf) -> Self {
+    /// Answers for the member `identity`; snapshots are received below `incoming`.
+    pub(super) fn new(identity: Identity, is_new: bool, incoming: PathBuf) -> Self {
         Self {
-            node,
+            identity,
+            is_new,
+            node: OnceLock::new(),
             incoming,
             received: AtomicU64::new(0),
         }
     }
 
+    /// From now on the member takes part.
+    pub(super) fn answer_for(&self, node: Node) {
+        let answers = self.node.set(node);
+        assert!(answers.is_ok(), "a member is opened once");
+    }
+
     /// Refuses calls that are meant for another cluster or another member.
-    fn check<T>(&self, request: &Request<T>) -> Result<(), Status> {
-        let identity = self.node.identity();
+    fn check_address<T>(&self, request: &Request<T>) -> Result<(), Status> {
         for (name, own) in [
-            (CLUSTER_ID, identity.cluster_id),
-            (TO, identity.member_id.get()),
+            (CLUSTER_ID, self.identity.cluster_id),
+            (TO, self.identity.member_id.get()),
         ] {
             let meant = request
                 .metadata()
@@ -66,12 +77,19 @@ impl PeerService {
         Ok(())
     }
 
-    /// The member that asks, if it is one of the cluster's.
-    fn sender<T>(&self, request: &Request<T>) -> Option<Arc<metrics::Peer>> {
-        let from = request.metadata().get(FROM)?.to_str().ok()?;
-        let from = u64::from_str_radix(from, 16).ok()?;
-        self.node.store().metrics().peers.find(from)
+    /// Refuses what is meant for others, and everything while this member takes part in nothing.
+    fn check<T>(&self, request: &Request<T>) -> Result<&Node, Status> {
+        self.check_address(request)?;
+        let not_yet = || Status::unavailable("this member does not take part yet");
+        self.node.get().ok_or_else(not_yet)
     }
+}
+
+/// The member that asks, if it is one of the cluster's.
+fn sender<T>(node: &Node, request: &Request<T>) -> Option<Arc<metrics::Peer>> {
+    let from = request.metadata().get(FROM)?.to_str().ok()?;
+    let from = u64::from_str_radix(from, 16).ok()?;
+    node.store().metrics().peers.find(from)
 }
 
 fn bad(what: &str) -> Status {
@@ -142,9 +160,9 @@ impl Peer for PeerService {
         &self,
         request: Request<pb::VoteRequest>,
     ) -> Result<Response<pb::VoteResponse>, Status> {
-        self.check(&request)?;
+        let node = self.check(&request)?;
         let request = vote_request(request.into_inner())?;
-        let response = self.node.raft().vote(request).await.map_err(stopped)?;
+        let response = node.raft().vote(request).await.map_err(stopped)?;
         Ok(Response::new(vote_response(&response)))
     }
 
@@ -152,9 +170,9 @@ impl Peer for PeerService {
         &self,
         request: Request<pb::VoteRequest>,
     ) -> Result<Response<pb::VoteResponse>, Status> {
-        self.check(&request)?;
+        let node = self.check(&request)?;
         let request = vote_request(request.into_inner())?;
-        let response = self.node.raft().pre_vote(request).await.map_err(stopped)?;
+        let response = node.raft().pre_vote(request).await.map_err(stopped)?;
         Ok(Response::new(vote_response(&response)))
     }
 
@@ -162,7 +180,7 @@ impl Peer for PeerService {
         &self,
         request: Request<Streaming<pb::AppendRequest>>,
     ) -> Result<Response<Self::AppendStream>, Status> {
-        self.check(&request)?;
+        let node = self.check(&request)?;
         // A message that cannot be read ends the stream; the leader opens another.
         let requests = futures::stream::unfold(request.into_inner(), async |mut messages| {
             let message = messages.message().await.ok().flatten()?;
@@ -171,8 +189,8 @@ impl Peer for PeerService {
                 .ok()?;
             Some((request, messages))
         });
-        let results = self.node.raft().stream_append(requests.boxed());
-        let node = self.node.clone();
+        let results = node.raft().stream_append(requests.boxed());
+        let node = node.clone();
         let responses = results.map(move |result| match result {
             Ok(result) => {
                 if !matches!(result, Err(StreamAppendError::HigherVote(_))) {
@@ -190,12 +208,12 @@ impl Peer for PeerService {
         request: Request<pb::TransferLeaderRequest>,
     ) -> Result<Response<pb::TransferLeaderResponse>, Status> {
         use pb::transfer_leader_response::Result as R;
-        self.check(&request)?;
+        let node = self.check(&request)?;
         let request = request.into_inner();
         let from = vote_from_pb(request.from.ok_or_else(|| bad("from"))?);
         let last = request.last_log_id.map(log_id_from_pb);
         let transfer = TransferLeaderRequest::new(from, request.to, last);
-        let result = match self.node.raft().handle_transfer_leader(transfer).await {
+        let result = match node.raft().handle_transfer_leader(transfer).await {
             Ok(Ok(())) => R::Accepted(pb::Blank {}),
             Ok(Err(TransferLeaderError::VoteChanged { actual, .. })) => {
                 R::VoteChanged(vote_to_pb(&actual))
@@ -217,8 +235,8 @@ impl Peer for PeerService {
         request: Request<Streaming<pb::SnapshotChunk>>,
     ) -> Result<Response<pb::SnapshotResponse>, Status> {
         use pb::snapshot_chunk::Part;
-        self.check(&request)?;
-        let peer = self.sender(&request);
+        let node = self.check(&request)?;
+        let peer = sender(node, &request);
         let receiving = peer.as_ref().map(|peer| peer.snapshots_received.begin());
         let mut chunks = request.into_inner();
         let Some(pb::SnapshotChunk {
@@ -233,7 +251,7 @@ impl Peer for PeerService {
         let dir = self
             .incoming
             .join(format!("{:x}-{number}", std::process::id()));
-        let disk = &self.node.store().metrics().disk;
+        let disk = &node.store().metrics().disk;
         let began = std::time::Instant::now();
         let mut receiver = Receiver::create(dir, disk.snapshot_file_fsync_seconds.clone())
             .await
@@ -258,7 +276,7 @@ impl Peer for PeerService {
             meta,
             snapshot: received,
         };
-        let installed = self.node.raft().install_full_snapshot(vote, snapshot).await;
+        let installed = node.raft().install_full_snapshot(vote, snapshot).await;
         let response = installed.map_err(stopped)?;
         Ok(Response::new(pb::SnapshotResponse {
             vote: Some(vote_to_pb(&response.vote)),
@@ -273,12 +291,26 @@ impl Peer for PeerService {
         Ok(Response::new(pb::PingResponse {}))
     }
 
+    async fn is_started(
+        &self,
+        request: Request<pb::IsStartedRequest>,
+    ) -> Result<Response<pb::IsStartedResponse>, Status> {
+        let started = if self.is_new && self.node.get().is_none() {
+            self.check_address(&request)?;
+            false
+        } else {
+            let node = self.check(&request)?;
+            node.is_started(MemberId::new(request.into_inner().member))
+        };
+        Ok(Response::new(pb::IsStartedResponse { started }))
+    }
+
     async fn read_index(
         &self,
         request: Request<pb::ReadIndexRequest>,
     ) -> Result<Response<pb::ReadIndexResponse>, Status> {
-        self.check(&request)?;
-        let read = own_index(self.node.raft()).await;
+        let node = self.check(&request)?;
+        let read = own_index(node.raft()).await;
         let read = read.map_err(|_| Status::failed_precondition("not leader"))?;
         Ok(Response::new(pb::ReadIndexResponse {
             read_log_id: Some(log_id_to_pb(read)),
@@ -289,9 +321,9 @@ impl Peer for PeerService {
         &self,
         request: Request<pb::ProposeRequest>,
     ) -> Result<Response<pb::ProposeResponse>, Status> {
-        self.check(&request)?;
+        let node = self.check(&request)?;
         let batch = Payload(request.into_inner().batch);
-        let error = match self.node.raft().client_write(batch).await {
+        let error = match node.raft().client_write(batch).await {
             Ok(written) => {
                 let log_id = Some(log_id_to_pb(written.log_id));
                 return Ok(Response::new(pb::ProposeResponse { log_id }));
@@ -309,11 +341,10 @@ impl Peer for PeerService {
         &self,
         request: Request<pb::LeaseKeepAliveRequest>,
     ) -> Result<Response<pb::LeaseKeepAliveResponse>, Status> {
-        self.check(&request)?;
+        let node = self.check(&request)?;
         let mut ttls = Vec::new();
         for id in request.into_inner().ids {
-            let renewed = self
-                .node
+            let renewed = node
                 .renew_here(LeaseId::new(id))
                 .await
                 .map_err(not_leading)?;
@@ -326,9 +357,9 @@ impl Peer for PeerService {
         &self,
         request: Request<pb::LeaseRemainingRequest>,
     ) -> Result<Response<pb::LeaseRemainingResponse>, Status> {
-        self.check(&request)?;
+        let node = self.check(&request)?;
         let id = LeaseId::new(request.into_inner().id);
-        let found = self.node.remaining_here(id).map_err(not_leading)?;
+        let found = node.remaining_here(id).map_err(not_leading)?;
         Ok(Response::new(pb::LeaseRemainingResponse {
             found: found.is_some(),
             granted_ttl: found.map_or(0, |lease| lease.granted),

@@ -204,6 +204,14 @@ impl Peers {
         client.ping(request).await.map(drop)
     }
 
+    /// Asks `member` whether it knows this member as one that was started before.
+    pub(super) async fn is_started(&self, member: u64) -> Result<bool, Status> {
+        let mut request = Request::new(pb::IsStartedRequest { member: self.own });
+        request.set_timeout(PROBE_TIMEOUT);
+        let response = self.other(member)?.is_started(request).await?;
+        Ok(response.into_inner().started)
+    }
+
     /// Asks `leader` up to where a linearizable read must have applied.
     pub(super) async fn read_index(&self, leader: u64) -> Result<LogId, Status> {
         let request = self.request(pb::ReadIndexRequest {});

@@ -1,6 +1,5 @@
 //! Opening a node: what is read and checked, in which order, and the tasks that then run.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -14,9 +13,9 @@ use tokio::sync::watch;
 
 use super::apply::Applier;
 use super::expire::LeaseClock;
-use super::identity::{DataDir, Identity, IdentityError, cluster_id, member_id};
+use super::founding::{Opening, founders, proposers};
+use super::identity::{DataDir, IdentityError, LOG, STATE};
 use super::network::Network;
-use super::peers::Peers;
 use super::pending::Pending;
 use super::propose::Proposer;
 use super::read::ReadIndex;
@@ -123,15 +122,20 @@ fn raft_config(config: &NodeConfig, cluster_id: u64) -> Result<Config, OpenError
 }
 
 impl Node {
-    /// Opens the member that `config` describes and starts its tasks.
-    pub async fn open(config: NodeConfig, tasks: &mut Tasks) -> Result<Self, OpenError> {
-        let (dir, identity) = open_dir(&config)?;
+    /// Opens a member that may take part and starts its tasks.
+    pub(super) async fn open(opening: Opening, tasks: &mut Tasks) -> Result<Self, OpenError> {
+        let Opening {
+            config,
+            dir,
+            identity,
+            peers,
+            ..
+        } = opening;
         let fail_stop = FailStop::new();
-        let (log, store) = open_storage(&dir, &fail_stop, &config).await?;
+        let (mut log, store) = open_storage(&dir, &fail_stop, &config).await?;
+        let proposers = proposers(&mut log, &store).await?;
         let store = Arc::new(store);
-        let request_timeout = Duration::from_secs(5) + 2 * config.election_timeout;
         let metrics = config.metrics.clone();
-        let peers = Arc::new(Peers::new(&identity, request_timeout, metrics.clone()));
         let (applied_sender, applied) =
             watch::channel(store.applied_state().0.map_or(0, |id| id.index));
         let pending = Arc::new(Pending::default());
@@ -170,7 +174,8 @@ impl Node {
                 published,
                 stop: tasks.stop_token(),
                 election_timeout: config.election_timeout,
-                request_timeout,
+                request_timeout: config.request_timeout(),
+                proposers,
             }),
         };
         // Before anybody calls: who is not known is not counted. Raft tells of them a little later.
@@ -193,19 +198,7 @@ impl Node {
         if is_initialized || !config.is_founder {
             return Ok(());
         }
-        let members: BTreeMap<u64, PeerNode> = config
-            .initial_members
-            .iter()
-            .map(|member| {
-                let id = member_id(&member.peer_urls, &config.initial_token);
-                (
-                    id.get(),
-                    PeerNode {
-                        peer_urls: member.peer_urls.clone(),
-                    },
-                )
-            })
-            .collect();
+        let members = founders(config);
         self.learn_peers(members.iter());
         raft.initialize(members)
             .await
@@ -474,32 +467,6 @@ impl Node {
     }
 }
 
-/// Opens the data directory, and gives it an identity if it is new.
-fn open_dir(config: &NodeConfig) -> Result<(DataDir, Identity), OpenError> {
-    let ids = config
-        .initial_members
-        .iter()
-        .map(|m| member_id(&m.peer_urls, &config.initial_token));
-    let wanted = Identity {
-        cluster_id: cluster_id(ids),
-        member_id: member_id(&config.peer_urls, &config.initial_token),
-        name: config.name.clone(),
-    };
-    let dir = DataDir::open(&config.data_dir)?;
-    let Some(found) = dir.identity()? else {
-        dir.write_identity(&wanted)?;
-        return Ok((dir, wanted));
-    };
-    if config.check_identity {
-        dir.check(&found, &wanted)?;
-    }
-    let identity = Identity {
-        name: wanted.name,
-        ..found
-    };
-    Ok((dir, identity))
-}
-
 async fn open_storage(
     dir: &DataDir,
     fail_stop: &FailStop,
@@ -507,7 +474,7 @@ async fn open_storage(
 ) -> Result<(LogStore, Store), OpenError> {
     let metrics = config.metrics.clone();
     let (durability, pace) = (config.durability, config.sweep_pace);
-    let (raft, state, outgoing) = (dir.join("raft"), dir.join("state"), dir.join("outgoing"));
+    let (raft, state, outgoing) = (dir.join(LOG), dir.join(STATE), dir.join("outgoing"));
     let (incoming, fail_stop) = (dir.join("incoming"), fail_stop.clone());
     let opened = tokio::task::spawn_blocking(move || {
         let wal = metrics.disk.wal.clone();

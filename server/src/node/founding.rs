@@ -1,0 +1,233 @@
+//! Before a new member takes part: its data directory, and what the others know of it.
+//!
+//! A member that lost its data has forgotten what it voted for and what it acknowledged. If it began
+//! again as the founder it once was, it and another that was down meanwhile would be a quorum that
+//! knows nothing of the latest writes. So a member without data asks the others first, and answers
+//! nothing but the same question of theirs until a quorum (itself included) has not heard of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use gonfalon_core::MemberId;
+use gonfalon_core::command::Batch;
+use openraft::entry::EntryPayload;
+use openraft::storage::RaftLogReader;
+use tokio::time::Instant;
+use tonic::Status;
+
+use super::identity::{DataDir, Identity, cluster_id, member_id};
+use super::peer_service::PeerService;
+use super::peers::{Peers, SharedPeers};
+use super::start::{NodeConfig, OpenError};
+use super::{IdentityError, Node};
+use crate::limits::{FOUNDING_REPORT, FOUNDING_RETRY};
+use crate::raft::{Payload, PeerNode};
+use crate::storage::LogStore;
+use crate::store::Store;
+
+/// A member whose data directory is claimed, and that takes part in nothing yet.
+#[derive(Debug)]
+pub struct Opening {
+    pub(super) config: NodeConfig,
+    pub(super) dir: DataDir,
+    pub(super) identity: Identity,
+    pub(super) peers: SharedPeers,
+    service: Arc<PeerService>,
+    /// Whether the directory has no identity yet.
+    is_nameless: bool,
+    /// Whether it has no log: it never took part, or has lost all.
+    is_new: bool,
+}
+
+impl Opening {
+    /// Claims the data directory; writes nothing but its lock.
+    ///
+    /// # Errors
+    ///
+    /// The directory cannot be used.
+    pub fn claim(config: NodeConfig) -> Result<Self, OpenError> {
+        let ids = founders(&config).into_keys().map(MemberId::new);
+        let wanted = Identity {
+            cluster_id: cluster_id(ids),
+            member_id: member_id(&config.peer_urls, &config.initial_token),
+            name: config.name.clone(),
+        };
+        let dir = DataDir::open(&config.data_dir)?;
+        let found = dir.identity()?;
+        let is_nameless = found.is_none();
+        let identity = match found {
+            Some(found) => {
+                if config.check_identity {
+                    dir.check(&found, &wanted)?;
+                }
+                Identity {
+                    name: wanted.name,
+                    ..found
+                }
+            }
+            None => wanted,
+        };
+        let is_new = config.is_founder && !dir.has_log();
+        let (timeout, metrics) = (config.request_timeout(), config.metrics.clone());
+        let peers = Arc::new(Peers::new(&identity, timeout, metrics));
+        let service = PeerService::new(identity.clone(), is_new, dir.join("incoming"));
+        Ok(Self {
+            config,
+            dir,
+            identity,
+            peers,
+            service: Arc::new(service),
+            is_nameless,
+            is_new,
+        })
+    }
+
+    /// What answers the other members, from now on and for as long as this one runs.
+    pub fn peer_service(&self) -> Arc<PeerService> {
+        self.service.clone()
+    }
+
+    /// Where everything is counted.
+    pub fn metrics(&self) -> &Arc<crate::metrics::Metrics> {
+        &self.config.metrics
+    }
+
+    /// Opens the member and starts its tasks; a new one asks the others first. The [peer
+    /// service](Self::peer_service) must be served by then: they ask too.
+    ///
+    /// # Errors
+    ///
+    /// The others know this member, whose data is gone; or what it has cannot be used.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe while it asks: nothing is written before.
+    pub async fn open(self, tasks: &mut crate::tasks::Tasks) -> Result<Node, OpenError> {
+        if self.is_new {
+            self.ask().await?;
+        }
+        if self.is_nameless {
+            self.dir.write_identity(&self.identity)?;
+        }
+        let service = self.service.clone();
+        let node = Node::open(self, tasks).await?;
+        service.answer_for(node.clone());
+        Ok(node)
+    }
+
+    /// Returns when a quorum of the founders does not know this one as started.
+    async fn ask(&self) -> Result<(), OpenError> {
+        let mut others = founders(&self.config);
+        let quorum = others.len() / 2 + 1;
+        others.remove(&self.identity.member_id.get());
+        for (&id, node) in &others {
+            if let Err(error) = self.peers.learn(id, &node.peer_urls) {
+                tracing::error!(%error, "a member cannot be reached");
+            }
+        }
+        let mut reported = Instant::now();
+        loop {
+            // All of them each time, even if fewer would do: whoever knows is heard.
+            let asked = others.keys().map(|&id| self.peers.is_started(id));
+            let answers = futures::future::join_all(asked).await;
+            let answers: Vec<_> = others.keys().copied().zip(answers).collect();
+            if let Some((knower, _)) = answers.iter().find(|(_, a)| matches!(a, Ok(true))) {
+                return Err(IdentityError::Lost {
+                    dir: self.config.data_dir.clone(),
+                    member: self.identity.member_id,
+                    knower: MemberId::new(*knower),
+                }
+                .into());
+            }
+            let answered = answers.iter().filter(|(_, answer)| answer.is_ok()).count();
+            if answered + 1 >= quorum {
+                return Ok(());
+            }
+            if reported.elapsed() >= FOUNDING_REPORT {
+                reported = Instant::now();
+                report(&answers, quorum - 1 - answered);
+            }
+            tokio::time::sleep(FOUNDING_RETRY).await;
+        }
+    }
+}
+
+/// Says for whom a new member waits.
+fn report(answers: &[(u64, Result<bool, Status>)], missing: usize) {
+    for (id, answer) in answers {
+        if let Err(status) = answer {
+            let member = format_args!("{id:x}");
+            tracing::warn!(
+                %member,
+                error = status.message(),
+                missing,
+                "this member is new and waits for answers of other members"
+            );
+        }
+    }
+}
+
+/// The members of the first membership.
+pub(super) fn founders(config: &NodeConfig) -> BTreeMap<u64, PeerNode> {
+    let members = config.initial_members.iter().map(|member| {
+        let id = member_id(&member.peer_urls, &config.initial_token);
+        let peer_urls = member.peer_urls.clone();
+        (id.get(), PeerNode { peer_urls })
+    });
+    members.collect()
+}
+
+/// Members that have proposed something which is in the log and was not applied yet. The state
+/// knows of everything before; it may be far behind the log after a crash.
+pub(super) async fn proposers(
+    log: &mut LogStore,
+    store: &Store,
+) -> Result<BTreeSet<MemberId>, OpenError> {
+    let mut found = BTreeSet::new();
+    let (applied, membership) = store.applied_state();
+    let is_published =
+        |id: &u64| store.read(|state, _| state.members().any(|(known, _)| known.get() == *id));
+    let mut members = membership.nodes().map(|(id, _)| id);
+    // Without a membership nothing was applied.
+    if applied.is_some() && members.all(is_published) {
+        return Ok(found);
+    }
+    let unreadable = |error: String| OpenError::Raft(format!("the log: {error}"));
+    let end = log.last_log_id().map_or(0, |last| last.index + 1);
+    let purged = log.purged_log_id().map_or(0, |purged| purged.index + 1);
+    let mut next = applied.map_or(0, |id| id.index + 1).max(purged);
+    while next < end {
+        let read = log.limited_get_log_entries(next, end).await;
+        let entries = read.map_err(|error| unreadable(error.to_string()))?;
+        let Some(last) = entries.last() else {
+            return Err(unreadable(format!("entry {next} is missing")));
+        };
+        next = last.log_id.index + 1;
+        for entry in entries {
+            if let EntryPayload::Normal(Payload(bytes)) = entry.payload {
+                let batch = Batch::decode(bytes).map_err(|error| unreadable(error.to_string()))?;
+                found.insert(batch.origin);
+            }
+        }
+    }
+    Ok(found)
+}
+
+impl NodeConfig {
+    /// How long a request may take, as etcd has it.
+    pub(super) fn request_timeout(&self) -> Duration {
+        Duration::from_secs(5) + 2 * self.election_timeout
+    }
+}
+
+impl Node {
+    /// Whether `member` took part before, as far as is known here.
+    pub(super) fn is_started(&self, member: MemberId) -> bool {
+        let is_published = |id| {
+            self.store()
+                .read(|state, _| state.members().any(|(m, _)| m == id))
+        };
+        self.inner.proposers.contains(&member) || is_published(member)
+    }
+}
