@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use gonfalon_core::command::{Command, Put};
-use gonfalon_core::{Changes, LeaseId, MemberId, Reply, State};
+use gonfalon_core::command::{Command, DeleteRange, Op, Put, Txn};
+use gonfalon_core::{Changes, KeyRange, LeaseId, MemberId, Reply, Revision, State};
 use gonfalon_proto::peer as pb;
 use gonfalon_server::metrics::Metrics;
 use gonfalon_server::raft::{LogId, Membership, PeerNode, StoredMembership, log_id_from_pb};
@@ -192,6 +192,48 @@ proptest! {
         member.sweep();
         member.evict(0);
         compare(&member.state, &member.db, &model, part);
+    }
+}
+
+#[test]
+fn a_key_deleted_twice_at_one_revision_reads_from_disk_like_the_copies() {
+    let put_op = |key| match put(key, "again") {
+        Command::Put(put) => Op::Put(put),
+        other => panic!("{other:?}"),
+    };
+    let delete_op = |key: &'static str| {
+        Op::DeleteRange(DeleteRange {
+            range: KeyRange::single(key.into()),
+            prev_kv: false,
+        })
+    };
+    let success = vec![delete_op("key"), put_op("key"), delete_op("key")];
+    let twice = Command::Txn(Txn {
+        success,
+        ..Txn::default()
+    });
+    let compact = |revision| Command::Compact {
+        revision: Revision::new(revision),
+    };
+    let mut model = Plain::default();
+    let mut member = Member::new();
+    // At revision 3 the key is deleted twice; the last put is revision 4.
+    for command in [
+        put("key", "1"),
+        twice,
+        compact(2),
+        compact(3),
+        put("other", "1"),
+        compact(4),
+    ] {
+        assert_eq!(member.apply(&command), model.apply(&command), "{command:?}");
+        compare(&member.state, &member.db, &model, 2);
+        member.evict(0);
+        compare(&member.state, &member.db, &model, 2);
+        member.sweep();
+        member = member.restart();
+        member.state.check();
+        compare(&member.state, &member.db, &model, 2);
     }
 }
 

@@ -90,22 +90,23 @@ impl Plain {
             });
         }
         let from = usize::try_from(from.max(0)).unwrap();
-        let mut events: Vec<Event> = self.events.iter().skip(from).flatten().cloned().collect();
-        for event in &mut events {
-            if event.kv.mod_revision.get() - 1 < self.compacted {
-                event.prev = None;
+        let compacted = usize::try_from(self.compacted).ok();
+        let mut events = Vec::new();
+        for (at, changes) in self.events.iter().enumerate().skip(from) {
+            for (sub, event) in changes.iter().enumerate() {
+                // Of what is exactly at the compaction, only each key's last change is left. Which
+                // is last is a matter of place: two deletions of a key in one revision are equal.
+                let mut later = changes[sub + 1..].iter();
+                if Some(at) == compacted && later.any(|other| other.kv.key == event.kv.key) {
+                    continue;
+                }
+                let mut event = event.clone();
+                if event.kv.mod_revision.get() - 1 < self.compacted {
+                    event.prev = None;
+                }
+                events.push(event);
             }
         }
-        // Of what is exactly at the compaction, only each key's last change is left.
-        let is_last = |event: &Event| {
-            let same = |other: &&Event| other.kv.key == event.kv.key;
-            let at = usize::try_from(event.kv.mod_revision.get()).unwrap();
-            self.events[at]
-                .iter()
-                .rfind(same)
-                .is_some_and(|last| last.kv == event.kv)
-        };
-        events.retain(|event| event.kv.mod_revision.get() != self.compacted || is_last(event));
         Ok(events)
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use gonfalon_core::command::{Command, DeleteRange, Put};
+use gonfalon_core::command::{Command, DeleteRange, Op, Put, Txn};
 use gonfalon_core::{Changes, KeyRange, LeaseId, Revision, State};
 use gonfalon_proto::peer as pb;
 use rocksdb::IteratorMode;
@@ -100,6 +100,34 @@ async fn a_sweep_leaves_what_can_be_read_and_nothing_else() {
             changes,
             "changes after {revision}"
         );
+    }
+}
+
+/// All of `commands` at one revision.
+fn at_once(commands: [Command; 3]) -> Command {
+    let op = |command| match command {
+        Command::Put(put) => Op::Put(put),
+        Command::DeleteRange(delete) => Op::DeleteRange(delete),
+        other => panic!("no operation: {other:?}"),
+    };
+    Command::Txn(Txn {
+        success: commands.map(op).into(),
+        ..Txn::default()
+    })
+}
+
+#[tokio::test]
+async fn a_sweep_takes_all_changes_of_a_key_at_one_revision_when_that_is_dropped() {
+    let dir = tempfile::tempdir().unwrap();
+    let (db, mut state) = open(&dir);
+    let twice = at_once([delete("a"), put("a"), delete("a")]);
+    run(&db, &mut state, [put("a"), twice, put("b")]);
+    // At revision 3 all its changes are left, one version each; after it there is only b.
+    for (revision, left) in [(2, 5), (3, 4), (4, 1)] {
+        run(&db, &mut state, [compact(revision)]);
+        db.wait_compacted(Revision::new(revision)).await.unwrap();
+        assert_eq!(records(&db, options::KV), left, "versions after {revision}");
+        assert_eq!(records(&db, options::REV), left, "changes after {revision}");
     }
 }
 
