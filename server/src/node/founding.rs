@@ -231,3 +231,78 @@ impl Node {
         self.inner.proposers.contains(&member) || is_published(member)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::Metrics;
+    use crate::raft::{Entry, LogId, StoredMembership, TypeConfig, log_id_from_pb};
+    use crate::storage::{Durability, FailStop, Pace};
+    use gonfalon_core::command::Command;
+    use gonfalon_proto::peer as pb;
+    use openraft::storage::{IOFlushed, RaftLogStorage};
+    use openraft::type_config::TypeConfigExt;
+
+    fn id(index: u64) -> LogId {
+        log_id_from_pb(pb::LogId { term: 1, index })
+    }
+
+    /// What member `origin` proposes first.
+    fn publication(origin: u64) -> Batch {
+        let id = MemberId::new(origin);
+        let publish = Command::PublishMember {
+            id,
+            name: format!("n{origin}"),
+            client_urls: Vec::new(),
+        };
+        Batch {
+            origin: id,
+            sequence: 1,
+            commands: vec![publish],
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_proposed_is_known_while_it_is_only_in_the_log() {
+        let temp = tempfile::tempdir().unwrap();
+        let (metrics, fail_stop) = (Arc::new(Metrics::default()), FailStop::new());
+        let wal = metrics.disk.wal.clone();
+        let log = temp.path().join(crate::node::identity::LOG);
+        let mut log = LogStore::open(&log, fail_stop.clone(), Durability::Disk, wal).unwrap();
+        let (state, outgoing) = (
+            temp.path().join(crate::node::identity::STATE),
+            temp.path().join("outgoing"),
+        );
+        let store = Store::open(&state, outgoing, fail_stop, Pace::default(), metrics).unwrap();
+        assert!(proposers(&mut log, &store).await.unwrap().is_empty(), "new");
+
+        let entries = [7, 8].map(|origin| {
+            let mut bytes = Vec::new();
+            publication(origin).encode(&mut bytes);
+            Entry {
+                log_id: id(origin - 7),
+                payload: EntryPayload::Normal(Payload(bytes.into())),
+            }
+        });
+        let (sender, receiver) = TypeConfig::oneshot();
+        log.append(entries, IOFlushed::signal(sender))
+            .await
+            .unwrap();
+        receiver.await.unwrap().unwrap();
+        let both = BTreeSet::from([7, 8].map(MemberId::new));
+        assert_eq!(proposers(&mut log, &store).await.unwrap(), both);
+
+        // The state knows the first now; the second is only in the log still.
+        let nodes = [7, 8].map(|id| (id, PeerNode::default()));
+        let membership =
+            crate::raft::Membership::new(vec![[7, 8].into()], BTreeMap::from(nodes)).unwrap();
+        let membership = StoredMembership::new(Some(id(0)), membership);
+        store
+            .apply(&[publication(7)], id(0), Some(membership))
+            .unwrap();
+        let second = BTreeSet::from([MemberId::new(8)]);
+        assert_eq!(proposers(&mut log, &store).await.unwrap(), second);
+        store.apply(&[publication(8)], id(1), None).unwrap();
+        assert!(proposers(&mut log, &store).await.unwrap().is_empty());
+    }
+}
