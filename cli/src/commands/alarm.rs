@@ -22,6 +22,7 @@ pub(crate) enum Alarm {
 impl Alarm {
     pub(crate) async fn run(self, connection: &Connection, out: &mut Out) -> Result<(), Failure> {
         let list = ask(connection, pb::AlarmRequest::default()).await?;
+        let is_off = matches!(self, Self::Disarm);
         let alarms = match self {
             Self::List => list,
             Self::Disarm => disarm(connection, list).await?,
@@ -29,6 +30,9 @@ impl Alarm {
         if alarms.alarms.is_empty() && out.format() == Format::Human {
             note("There are no alarms.");
             return Ok(());
+        }
+        if is_off && out.format() == Format::Human {
+            out.line("Turned off:")?;
         }
         out.show(&Alarms(&alarms))
     }

@@ -187,7 +187,7 @@ options! {
     INITIAL_CLUSTER = "initial-cluster", Kind::Cluster, "", Cluster,
         "All members: name=URL for each peer URL of each, with commas. Default: only this one.";
     INITIAL_CLUSTER_STATE = "initial-cluster-state", Kind::Choice(&["new", "existing"]), "new", Cluster,
-        "new: the members start together. existing: this one joins a cluster that runs.";
+        "new: the members start together. existing: this one was a member before, and has its data.";
     INITIAL_CLUSTER_TOKEN = "initial-cluster-token", Kind::Text, "etcd-cluster", Cluster,
         "Keeps clusters apart that were started with the same URLs.";
 

@@ -16,7 +16,7 @@ use openraft::storage::RaftLogReader;
 use tokio::time::Instant;
 use tonic::Status;
 
-use super::identity::{DataDir, Identity, cluster_id, member_id};
+use super::identity::{DataDir, Identity, cluster_id, is_started, member_id};
 use super::peer_service::PeerService;
 use super::peers::{Peers, SharedPeers};
 use super::start::{NodeConfig, OpenError};
@@ -53,6 +53,9 @@ impl Opening {
             member_id: member_id(&config.peer_urls, &config.initial_token),
             name: config.name.clone(),
         };
+        if !config.is_founder && !is_started(&config.data_dir) {
+            return Err(IdentityError::CannotJoin(config.data_dir).into());
+        }
         let dir = DataDir::open(&config.data_dir)?;
         let found = dir.identity()?;
         let is_nameless = found.is_none();

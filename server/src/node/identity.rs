@@ -84,6 +84,12 @@ pub enum IdentityError {
         /// Who knows it.
         knower: MemberId,
     },
+    /// It is new, and the member was not to found a cluster.
+    #[error(
+        "data directory {0} is new, and joining a cluster that runs (--initial-cluster-state existing) \
+         is not there yet; restore the member's directory, or found a new cluster with `new`"
+    )]
+    CannotJoin(PathBuf),
     /// It holds the data of an etcd.
     #[error(
         "data directory {0} holds the data of an etcd, which Gonfalon does not read; use another \

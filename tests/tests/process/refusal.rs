@@ -45,7 +45,7 @@ fn assert_empty(dir: &Path) {
 
 #[test]
 fn what_cannot_be_understood_is_refused_before_anything_is_written() {
-    let cases: [(&[&str], i32, &[&str]); 6] = [
+    let cases: [(&[&str], i32, &[&str]); 7] = [
         (
             &["--data-dri", "d"],
             2,
@@ -72,6 +72,11 @@ fn what_cannot_be_understood_is_refused_before_anything_is_written() {
             &["heartbeat", "election"],
         ),
         (&["--config-file", "missing.yml"], 1, &["missing.yml"]),
+        (
+            &["--initial-cluster-state", "existing"],
+            1,
+            &["is new", "not there yet"],
+        ),
     ];
     for (args, code, words) in cases {
         let dir = TempDir::new().expect("a directory");
