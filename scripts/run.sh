@@ -20,7 +20,7 @@ greet() {
   done
   cat >&2 <<WORDS
 
-  Ready: $("$gonfalon" endpoint health)
+  Ready: $("$gonfalon" endpoint health -w simple)
   In another terminal:
 
     $gonfalon watch /greeting
