@@ -41,6 +41,7 @@ mod lease;
 mod maintenance;
 mod op;
 mod options;
+mod orders;
 mod recipes;
 mod transport;
 mod txn;

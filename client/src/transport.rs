@@ -7,7 +7,7 @@
 mod budget;
 mod endpoints;
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -54,7 +54,6 @@ pub(crate) struct Transport {
     budget: Budget,
     /// The highest revision that any answer named.
     seen: AtomicI64,
-    cluster: AtomicU64,
     state: watch::Sender<ConnectionState>,
     pub(crate) closed: CancellationToken,
     /// Serializes changes of `state` with closing.
@@ -75,7 +74,6 @@ impl Transport {
             credentials: user.map(|(name, password)| Credentials::new(name, password)),
             budget: Budget::new(config.retry_share),
             seen: AtomicI64::new(0),
-            cluster: AtomicU64::new(0),
             state: watch::Sender::new(ConnectionState::Idle),
             closed: CancellationToken::new(),
             closing: Mutex::default(),
@@ -288,7 +286,6 @@ impl Transport {
     pub(crate) fn saw(&self, header: Option<&pb::ResponseHeader>) {
         if let Some(header) = header {
             self.seen.fetch_max(header.revision, Ordering::AcqRel);
-            self.cluster.store(header.cluster_id, Ordering::Relaxed);
         }
     }
 

@@ -18,6 +18,7 @@ use std::time::Duration;
 use gonfalon::{Batch, Client, Watch};
 use gonfalon_tests::binaries::Server;
 use gonfalon_tests::cluster::Cluster;
+use gonfalon_tests::relay::Relay;
 
 /// How long something that must happen may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -41,6 +42,14 @@ fn client(cluster: &Cluster) -> Client {
         .deadline(PATIENCE)
         .build();
     client.expect("the endpoints are addresses")
+}
+
+/// A client whose connections to the first member can be cut.
+async fn relayed(cluster: &Cluster) -> (Relay, Client) {
+    let port = cluster.member(0).client_port();
+    let relay = Relay::to(port).await.expect("there is a free port");
+    let client = Client::builder().endpoints(relay.endpoint()).build();
+    (relay, client.expect("the endpoint is an address"))
 }
 
 async fn within<T>(what: impl Future<Output = T>) -> T {

@@ -5,7 +5,7 @@
 //! server's own time. When the stream breaks, another is opened at once, and all is renewed on it.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,7 +13,7 @@ use gonfalon_proto::etcdserverpb as pb;
 use gonfalon_proto::etcdserverpb::kv_client::KvClient;
 use gonfalon_proto::etcdserverpb::lease_client::LeaseClient;
 use http::Uri;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -25,6 +25,7 @@ use crate::call::{Call, Repeat};
 use crate::clock::Moment;
 use crate::error::{Error, ErrorKind, classify};
 use crate::options::Config;
+use crate::orders::Orders;
 use crate::transport::{Endpoint, Transport};
 use crate::types::LeaseId;
 
@@ -42,15 +43,8 @@ const PAUSE_MIN: Duration = Duration::from_millis(100);
 /// The keeper's end that handles hold.
 #[derive(Debug)]
 pub(crate) struct Keeper {
-    wanted: Arc<Wanted>,
+    wanted: Arc<Orders<Order>>,
     stop: CancellationToken,
-}
-
-/// What handles want of the thread.
-#[derive(Debug, Default)]
-struct Wanted {
-    orders: Mutex<Vec<Order>>,
-    bell: Notify,
 }
 
 #[derive(Debug)]
@@ -79,7 +73,7 @@ impl Keeper {
         user: Option<(String, String)>,
         config: Config,
     ) -> Result<Self, Error> {
-        let wanted = Arc::new(Wanted::default());
+        let wanted = Arc::new(Orders::default());
         let stop = CancellationToken::new();
         let (orders, token) = (wanted.clone(), stop.clone());
         let failed = |error: std::io::Error| {
@@ -110,26 +104,26 @@ impl Keeper {
 
     /// Renews a lease from now on.
     pub(super) fn keep(&self, id: LeaseId, kept: Kept) {
-        self.wanted.order(Order::Keep(id, kept));
+        self.wanted.leave(Order::Keep(id, kept));
     }
 
     /// Renews it no more.
     pub(super) fn forget(&self, id: LeaseId) {
-        self.wanted.order(Order::Forget(id));
+        self.wanted.leave(Order::Forget(id));
     }
 
     /// Ends it, in the background.
     pub(super) fn revoke(&self, id: LeaseId) {
-        self.wanted.order(Order::Revoke(id));
+        self.wanted.leave(Order::Revoke(id));
     }
 
     /// Deletes a key that nobody else can have, in the background, until it is gone.
     pub(crate) fn clean(&self, key: Bytes) {
-        self.wanted.order(Order::Clean(key));
+        self.wanted.leave(Order::Clean(key));
     }
 
     pub(crate) fn replace_endpoints(&self, uris: Vec<Uri>) {
-        self.wanted.order(Order::Endpoints(uris));
+        self.wanted.leave(Order::Endpoints(uris));
     }
 
     /// Every lease is lost from now on; they end on the server when their time is up.
@@ -144,27 +138,10 @@ impl Drop for Keeper {
     }
 }
 
-impl Wanted {
-    fn order(&self, order: Order) {
-        self.lock().push(order);
-        self.bell.notify_one();
-    }
-
-    fn take(&self) -> Vec<Order> {
-        std::mem::take(&mut self.lock())
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Order>> {
-        self.orders
-            .lock()
-            .expect("nothing panics while it holds this lock")
-    }
-}
-
 /// The thread's own.
 struct Work {
     transport: Arc<Transport>,
-    wanted: Arc<Wanted>,
+    wanted: Arc<Orders<Order>>,
     kept: HashMap<LeaseId, Kept>,
     /// When each is due next.
     due: BTreeSet<(Moment, LeaseId)>,
@@ -221,7 +198,7 @@ impl Work {
                 tokio::select! {
                     biased;
                     () = stop.cancelled() => break,
-                    () = self.wanted.bell.notified() => continue,
+                    () = self.wanted.left() => continue,
                 }
             }
             let endpoint = self.transport.endpoint_for_stream(failed.as_ref());
@@ -297,7 +274,7 @@ impl Work {
             let wake = self.next_wake(&mut open);
             tokio::select! {
                 biased;
-                () = self.wanted.bell.notified() => self.take_orders(),
+                () = self.wanted.left() => self.take_orders(),
                 opened = opening.as_mut(), if stream.is_none() => match opened {
                     Ok(opened) => stream = Some(opened),
                     Err(status) => return Some(status),

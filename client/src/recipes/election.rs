@@ -4,14 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio_util::sync::CancellationToken;
 
-use super::queue::{Holding, Queue};
+use super::queue::{Holding, Queue, held};
 use crate::cache::{Cache, Changes};
 use crate::client::Client;
 use crate::error::{Error, ErrorKind};
-use crate::lease::{Lease, LostReason};
-use crate::txn::Txn;
+use crate::lease::Lease;
 use crate::types::{IntoBytes, KeyRange, KeyValue, Revision};
 
 /// A lease of a candidate who did not choose: how long nobody leads after a leader has died.
@@ -198,42 +196,7 @@ pub struct Leadership {
 }
 
 impl Leadership {
-    /// A number that is higher than that of every leader before: for resources outside of the store,
-    /// which refuse what is lower than they have seen.
-    pub fn fence(&self) -> Revision {
-        self.holding.revision()
-    }
-
-    /// The key that stands for it.
-    pub fn key(&self) -> &Bytes {
-        self.holding.key()
-    }
-
-    /// Whether it is surely held: its lease has not ended and nobody is known to have deleted its
-    /// key.
-    pub fn is_held(&self) -> bool {
-        self.holding.lost_reason().is_none()
-    }
-
-    /// Returns when it is lost, and why.
-    ///
-    /// # Cancel safety
-    ///
-    /// Safe.
-    pub async fn lost(&self) -> LostReason {
-        self.holding.lost().await
-    }
-
-    /// Cancelled when it is lost.
-    pub fn token(&self) -> CancellationToken {
-        self.holding.token()
-    }
-
-    /// A transaction that takes place only while this leads: add operations, await it, and look at
-    /// [`TxnResult::succeeded`](crate::TxnResult::succeeded).
-    pub fn txn(&self) -> Txn {
-        self.holding.txn()
-    }
+    held!();
 
     /// Changes what others see.
     ///

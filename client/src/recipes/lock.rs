@@ -3,14 +3,12 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio_util::sync::CancellationToken;
 
-use super::queue::{Holding, Queue};
+use super::queue::{Holding, Queue, held};
 use crate::client::Client;
 use crate::error::Error;
-use crate::lease::{Lease, LostReason};
-use crate::txn::Txn;
-use crate::types::{IntoBytes, KeyValue, Revision};
+use crate::lease::Lease;
+use crate::types::{IntoBytes, KeyValue};
 
 /// A lease of a lock whose user did not choose: how long others wait for a holder who has died.
 const TTL: Duration = Duration::from_secs(15);
@@ -99,42 +97,7 @@ pub struct LockGuard {
 }
 
 impl LockGuard {
-    /// A number that is higher than that of every holder before: for resources outside of the
-    /// store, which refuse what is lower than they have seen.
-    pub fn fence(&self) -> Revision {
-        self.holding.revision()
-    }
-
-    /// The key that stands for it.
-    pub fn key(&self) -> &Bytes {
-        self.holding.key()
-    }
-
-    /// Whether it is surely held: its lease has not ended and nobody is known to have deleted its
-    /// key.
-    pub fn is_held(&self) -> bool {
-        self.holding.lost_reason().is_none()
-    }
-
-    /// Returns when it is lost, and why.
-    ///
-    /// # Cancel safety
-    ///
-    /// Safe.
-    pub async fn lost(&self) -> LostReason {
-        self.holding.lost().await
-    }
-
-    /// Cancelled when it is lost.
-    pub fn token(&self) -> CancellationToken {
-        self.holding.token()
-    }
-
-    /// A transaction that takes place only while the lock is held: add operations, await it, and
-    /// look at [`TxnResult::succeeded`](crate::TxnResult::succeeded).
-    pub fn txn(&self) -> Txn {
-        self.holding.txn()
-    }
+    held!();
 
     /// Releases it; returns when the next one can have it.
     ///

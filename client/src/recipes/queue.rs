@@ -18,6 +18,49 @@ use crate::txn::{Compare, OpResult, Txn};
 use crate::types::{EventKind, KeyRange, KeyValue, Revision};
 use crate::watch::{Overflow, Watch};
 
+/// What can be asked of everything that is held: of a lock and of leadership alike.
+macro_rules! held {
+    () => {
+        /// A number that is higher than that of everybody who had it before: for resources outside of the
+        /// store, which refuse what is lower than they have seen.
+        pub fn fence(&self) -> $crate::Revision {
+            self.holding.revision()
+        }
+
+        /// The key that stands for it.
+        pub fn key(&self) -> &bytes::Bytes {
+            self.holding.key()
+        }
+
+        /// Whether it is surely held: its lease has not ended and nobody is known to have deleted its
+        /// key.
+        pub fn is_held(&self) -> bool {
+            self.holding.lost_reason().is_none()
+        }
+
+        /// Returns when it is lost, and why.
+        ///
+        /// # Cancel safety
+        ///
+        /// Safe.
+        pub async fn lost(&self) -> $crate::LostReason {
+            self.holding.lost().await
+        }
+
+        /// Cancelled when it is lost.
+        pub fn token(&self) -> tokio_util::sync::CancellationToken {
+            self.holding.token()
+        }
+
+        /// A transaction that takes place only while it is held: add operations, await it, and
+        /// look at [`TxnResult::succeeded`](crate::TxnResult::succeeded).
+        pub fn txn(&self) -> $crate::Txn {
+            self.holding.txn()
+        }
+    };
+}
+pub(super) use held;
+
 /// What somebody contends for, and with what.
 #[derive(Debug, Clone)]
 pub(super) struct Queue {

@@ -1,19 +1,19 @@
 //! All watches of a client on one stream, and the stream's way from member to member.
 //!
-//! One task owns the stream. Handles leave what they want in `Wanted` and ring; the task's own
+//! One task owns the stream. Handles leave their orders; the task's own
 //! queue for each watch (`inbox.rs`) refuses rather than waits. So nothing that an application does
 //! keeps the stream from being read.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use gonfalon_proto::etcdserverpb as pb;
 use gonfalon_proto::etcdserverpb::kv_client::KvClient;
 use gonfalon_proto::etcdserverpb::watch_client::WatchClient;
 use pb::watch_request::RequestUnion;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tonic::{Request, Status, Streaming};
 
@@ -23,6 +23,7 @@ use super::requests::Requests;
 use super::track::{Created, Track};
 use crate::call::Call;
 use crate::error::{Error, ErrorKind, Verdict, classify};
+use crate::orders::Orders;
 use crate::transport::{Endpoint, Transport, closed};
 use crate::types::{Revision, revision_of};
 
@@ -33,16 +34,9 @@ const GOOD_AFTER: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) struct Watches {
     transport: Arc<Transport>,
-    wanted: Arc<Wanted>,
+    wanted: Arc<Orders<Order>>,
     next_id: AtomicI64,
     is_running: AtomicBool,
-}
-
-/// What handles want of the task.
-#[derive(Debug, Default)]
-struct Wanted {
-    orders: Mutex<Vec<Order>>,
-    bell: Notify,
 }
 
 #[derive(Debug)]
@@ -61,23 +55,6 @@ struct Watcher {
     waiting: Option<oneshot::Sender<()>>,
     /// Whether it was refused for its token already.
     token_was_old: bool,
-}
-
-impl Wanted {
-    fn order(&self, order: Order) {
-        self.lock().push(order);
-        self.bell.notify_one();
-    }
-
-    fn take(&self) -> Vec<Order> {
-        std::mem::take(&mut self.lock())
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Order>> {
-        self.orders
-            .lock()
-            .expect("nothing panics while it holds this lock")
-    }
 }
 
 impl Watches {
@@ -120,7 +97,7 @@ impl Watches {
             token_was_old: false,
         };
         let guard = RemoveOnDrop(self, id);
-        self.wanted.order(Order::Add(id, Box::new(watcher)));
+        self.wanted.leave(Order::Add(id, Box::new(watcher)));
         let began = Instant::now();
         let deadline = deadline.unwrap_or(self.transport.config.deadline);
         match timeout(deadline, created).await {
@@ -141,7 +118,7 @@ impl Watches {
 
     /// Ends a watch.
     pub(super) fn remove(&self, id: i64) {
-        self.wanted.order(Order::Remove(id));
+        self.wanted.leave(Order::Remove(id));
     }
 }
 
@@ -157,7 +134,7 @@ impl Drop for RemoveOnDrop<'_> {
 /// The task.
 struct Hub {
     transport: Arc<Transport>,
-    wanted: Arc<Wanted>,
+    wanted: Arc<Orders<Order>>,
     watchers: HashMap<i64, Watcher>,
 }
 
@@ -190,7 +167,7 @@ impl Hub {
                 tokio::select! {
                     biased;
                     () = self.transport.closed.cancelled() => return self.end_all(),
-                    () = self.wanted.bell.notified() => continue,
+                    () = self.wanted.left() => continue,
                 }
             }
             let endpoint = self.transport.endpoint_for_stream(failed.as_ref());
@@ -242,7 +219,7 @@ impl Hub {
             tokio::select! {
                 biased;
                 () = self.transport.closed.cancelled() => return Over::Closed,
-                () = self.wanted.bell.notified() => {
+                () = self.wanted.left() => {
                     self.take_orders(Some(&mut open));
                     if self.watchers.is_empty() {
                         return Over::Idle;
@@ -410,7 +387,7 @@ impl Hub {
                 && revision_of(answer.header.as_ref()) < position
             {
                 inbox.end(restored("its revision went back"));
-                wanted.order(Order::Remove(id));
+                wanted.leave(Order::Remove(id));
             }
         });
     }

@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use gonfalon::{Cache, Cached, Client, ErrorKind, KeyRange, Op, Revision};
-use gonfalon_tests::relay::Relay;
+use gonfalon::{Cache, Cached, ErrorKind, KeyRange, Op, Revision};
 use serde::Deserialize;
 
-use super::{PATIENCE, each_server, within};
+use super::{PATIENCE, each_server, relayed, within};
 
 fn pairs(cache: &Cache) -> Vec<(String, String)> {
     let snapshot = cache.snapshot();
@@ -72,11 +71,7 @@ async fn a_write_outside_of_the_range_does_not_keep_its_writer_waiting() {
 #[tokio::test]
 async fn no_transaction_is_seen_in_part_and_no_revision_twice() {
     each_server(async |cluster, direct| {
-        let relay = Relay::to(cluster.member(0).client_port()).await.unwrap();
-        let client = Client::builder()
-            .endpoints(relay.endpoint())
-            .build()
-            .unwrap();
+        let (relay, client) = relayed(cluster).await;
         let both = async |value: &str| {
             let txn = direct.txn().then(Op::put("t/a", value));
             txn.then(Op::put("t/b", value)).await.unwrap().revision
@@ -125,11 +120,7 @@ async fn no_transaction_is_seen_in_part_and_no_revision_twice() {
 #[tokio::test]
 async fn a_cache_whose_history_is_gone_lists_again_and_tells_the_difference() {
     each_server(async |cluster, direct| {
-        let relay = Relay::to(cluster.member(0).client_port()).await.unwrap();
-        let client = Client::builder()
-            .endpoints(relay.endpoint())
-            .build()
-            .unwrap();
+        let (relay, client) = relayed(cluster).await;
         for key in ["h/same", "h/gone", "h/new value"] {
             direct.put(key, "1").await.unwrap();
         }

@@ -4,10 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use gonfalon::{Client, ErrorKind, LeaseId, LeaseStatus, LostReason};
-use gonfalon_tests::relay::Relay;
+use gonfalon::{ErrorKind, LeaseId, LeaseStatus, LostReason};
 
-use super::{PATIENCE, each_server, within};
+use super::{PATIENCE, each_server, relayed, within};
 
 const TTL: Duration = Duration::from_secs(3);
 
@@ -66,11 +65,7 @@ async fn a_lease_that_somebody_else_ends_is_lost() {
 #[tokio::test]
 async fn a_lease_that_cannot_be_renewed_is_given_up_before_the_server_ends_it() {
     each_server(async |cluster, direct| {
-        let relay = Relay::to(cluster.member(0).client_port()).await.unwrap();
-        let client = Client::builder()
-            .endpoints(relay.endpoint())
-            .build()
-            .unwrap();
+        let (relay, client) = relayed(cluster).await;
         let lease = client.grant(TTL).await.unwrap();
         client.put("g", "1").lease(&lease).await.unwrap();
         relay.refuse(true);
@@ -91,11 +86,7 @@ async fn a_lease_that_cannot_be_renewed_is_given_up_before_the_server_ends_it() 
 #[tokio::test]
 async fn a_cut_connection_loses_no_lease() {
     each_server(async |cluster, _| {
-        let relay = Relay::to(cluster.member(0).client_port()).await.unwrap();
-        let client = Client::builder()
-            .endpoints(relay.endpoint())
-            .build()
-            .unwrap();
+        let (relay, client) = relayed(cluster).await;
         let lease = client.grant(TTL).await.unwrap();
         let end = Instant::now() + 2 * TTL;
         while Instant::now() < end {

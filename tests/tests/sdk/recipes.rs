@@ -9,9 +9,8 @@ use futures::FutureExt as _;
 use gonfalon::{Client, ErrorKind, KeyRange, LeaderState, LostReason, Op};
 use gonfalon_tests::binaries::etcdctl;
 use gonfalon_tests::cluster::Cluster;
-use gonfalon_tests::relay::Relay;
 
-use super::{each_server, within};
+use super::{each_server, relayed, within};
 
 const TTL: Duration = Duration::from_secs(3);
 
@@ -144,11 +143,7 @@ async fn whoever_loses_his_lease_while_he_waits_gets_no_lock() {
 #[tokio::test]
 async fn a_holder_whose_key_or_lease_is_gone_is_told_and_can_write_nothing() {
     each_server(async |cluster, direct| {
-        let relay = Relay::to(cluster.member(0).client_port()).await.unwrap();
-        let client = Client::builder()
-            .endpoints(relay.endpoint())
-            .build()
-            .unwrap();
+        let (relay, client) = relayed(cluster).await;
         let guard = client.lock("g").ttl(TTL).acquire().await.unwrap();
         direct.delete(guard.key()).await.unwrap();
         assert_eq!(within(guard.lost()).await, LostReason::KeyDeleted);

@@ -6,7 +6,7 @@ use gonfalon_tests::binaries::Server;
 use gonfalon_tests::cluster::Cluster;
 use gonfalon_tests::relay::Relay;
 
-use super::{PATIENCE, each_server, next, told, within};
+use super::{PATIENCE, each_server, next, relayed, told, within};
 
 #[tokio::test]
 async fn a_watch_tells_old_and_new_values_of_whole_transactions() {
@@ -232,12 +232,7 @@ async fn wherever_the_connection_is_cut_nothing_is_lost_or_repeated() {
 #[tokio::test]
 async fn many_watches_move_together_when_their_connection_is_cut() {
     each_server(async |cluster, direct| {
-        let relay = Relay::to(cluster.member(0).client_port()).await.unwrap();
-        let client = Client::builder()
-            .endpoints(relay.endpoint())
-            .deadline(PATIENCE)
-            .build()
-            .unwrap();
+        let (relay, client) = relayed(cluster).await;
         let mut watches = futures::stream::FuturesUnordered::new();
         for number in 0..200 {
             let key = format!("m/{number:03}");
