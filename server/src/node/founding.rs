@@ -75,6 +75,14 @@ impl Opening {
         let (timeout, metrics) = (config.request_timeout(), config.metrics.clone());
         let peers = Arc::new(Peers::new(&identity, timeout, metrics));
         let service = PeerService::new(identity.clone(), is_new, dir.join("incoming"));
+        if is_new {
+            // Before they can call: what is answered to a stranger is not counted.
+            for (id, node) in others(&config, &identity) {
+                if let Err(error) = peers.learn(id, &node.peer_urls) {
+                    tracing::error!(%error, "a member cannot be reached");
+                }
+            }
+        }
         Ok(Self {
             config,
             dir,
@@ -121,14 +129,8 @@ impl Opening {
 
     /// Returns when a quorum of the founders does not know this one as started.
     async fn ask(&self) -> Result<(), OpenError> {
-        let mut others = founders(&self.config);
-        let quorum = others.len() / 2 + 1;
-        others.remove(&self.identity.member_id.get());
-        for (&id, node) in &others {
-            if let Err(error) = self.peers.learn(id, &node.peer_urls) {
-                tracing::error!(%error, "a member cannot be reached");
-            }
-        }
+        let others = others(&self.config, &self.identity);
+        let quorum = others.len().div_ceil(2) + 1;
         let mut reported = Instant::now();
         loop {
             // All of them each time, even if fewer would do: whoever knows is heard.
@@ -179,6 +181,13 @@ pub(super) fn founders(config: &NodeConfig) -> BTreeMap<u64, PeerNode> {
         (id.get(), PeerNode { peer_urls })
     });
     members.collect()
+}
+
+/// The founders but this one.
+fn others(config: &NodeConfig, own: &Identity) -> BTreeMap<u64, PeerNode> {
+    let mut others = founders(config);
+    others.remove(&own.member_id.get());
+    others
 }
 
 /// Members that have proposed something which is in the log and was not applied yet. The state
