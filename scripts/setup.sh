@@ -51,6 +51,8 @@ need_build_packages() {
 need_test_packages() {
   need_package etcd-server etcd "a real etcd: the same calls go to both, the answers are compared"
   need_package etcd-client etcdctl "etcd's command line, driven against Gonfalon"
+  need_package protobuf-compiler protoc "builds a Rust client of etcd that is run against Gonfalon"
+  need_package libprotobuf-dev '' "the same: the types that protoc's inputs import"
   need_package strace strace "makes a disk fail under a running server"
   need_package python3-venv '' "runs a Python client against Gonfalon"
 }
