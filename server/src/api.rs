@@ -1,9 +1,9 @@
 //! The etcd v3 API over one node.
 //!
-//! A request is parsed ([`parse`]), becomes a command for [`Node::propose`] or a read of
-//! [`Node::store`], and what comes of it is put on the wire ([`wire`]) or refused with etcd's code
-//! and text ([`status`]). One file per service; [`grpc`] finds the service that a request is for.
-//! Nothing here decides what the state becomes: that is the core's.
+//! A request is parsed ([`gonfalon_wire::parse`]), becomes a command for [`Node::propose`] or a read
+//! of [`Node::store`], and what comes of it is put on the wire ([`gonfalon_wire::render`]) or refused
+//! with etcd's code and text ([`Refusal`]). One file per service; [`grpc`] finds the service that a
+//! request is for. Nothing here decides what the state becomes: that is the core's.
 
 mod auth;
 mod cluster;
@@ -13,22 +13,20 @@ mod kv;
 mod lease;
 mod lock;
 mod maintenance;
-mod parse;
 mod queue;
 pub mod status;
 mod watch;
-mod wire;
 
 use std::time::Duration;
 
 use gonfalon_core::{Answer, Command, Error, History, HistoryError, Revision, State};
 use gonfalon_proto::etcdserverpb as pb;
+use gonfalon_wire::parse::Limits;
 
 pub use grpc::{Answering, Grpc};
 
 use crate::config::Config;
 use crate::node::Node;
-use parse::Limits;
 use status::Refusal;
 
 /// What every service works with. Cheap to clone.

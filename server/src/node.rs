@@ -87,7 +87,7 @@ impl std::fmt::Debug for Inner {
     }
 }
 
-/// Why a node could not do what was asked; the text for clients is in `api/status.rs`.
+/// Why a node could not do what was asked; the text for clients is in `server/wire/src/refusal.rs`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NodeError {

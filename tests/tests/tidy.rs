@@ -12,10 +12,18 @@ use gonfalon_tests::binaries::workspace;
 /// The tests and the bench may use everything; nothing may use them, nor the command line.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("gonfalon-proto", &[]),
-    // A client must not compile RocksDB, nor share a mistake with what it talks to.
-    ("gonfalon", &["gonfalon-proto"]),
+    // A client must not compile RocksDB, nor share a mistake with what it talks to. Only its server
+    // in memory, which is off unless asked for, is made of what the real one is made of.
+    (
+        "gonfalon",
+        &["gonfalon-proto", "gonfalon-core", "gonfalon-wire"],
+    ),
     ("gonfalon-core", &[]),
-    ("gonfalon-server", &["gonfalon-proto", "gonfalon-core"]),
+    ("gonfalon-wire", &["gonfalon-proto", "gonfalon-core"]),
+    (
+        "gonfalon-server",
+        &["gonfalon-proto", "gonfalon-core", "gonfalon-wire"],
+    ),
     ("gonfalon-cli", &["gonfalon-proto", "gonfalon-server"]),
     ("gonfalon-tests", EVERYTHING),
     ("gonfalon-bench", EVERYTHING),
@@ -25,6 +33,7 @@ const EVERYTHING: &[&str] = &[
     "gonfalon-proto",
     "gonfalon-core",
     "gonfalon-server",
+    "gonfalon-wire",
 ];
 
 /// What the replicated state must not see: it gives the same bytes on every member.

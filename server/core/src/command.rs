@@ -1,6 +1,6 @@
 //! What can be replicated, and its bytes in the log.
 //!
-//! The wire is parsed into these types before anything is proposed (`server/src/api/parse.rs`), so
+//! The wire is parsed into these types before anything is proposed (`server/wire/src/parse.rs`), so
 //! a command is well-formed by construction: keys are not empty, duplicate keys and operation
 //! counts have been checked, unknown enum values have been resolved. Only what depends on the state
 //! (leases, revisions, `ignore_value`) is decided in [`crate::State::apply`].

@@ -4,7 +4,7 @@ use crate::Revision;
 
 /// Why a command or a query was refused. A refused command changes nothing, on every member alike.
 ///
-/// The server gives each its etcd code and text in one table, `server/src/api/status.rs`; a new one
+/// The server gives each its etcd code and text in one table, `server/wire/src/refusal.rs`; a new one
 /// needs an entry there.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {

@@ -8,11 +8,12 @@ use futures::stream::BoxStream;
 use gonfalon_core::command::{Op, Txn};
 use gonfalon_core::{LeaseId, Revision};
 use gonfalon_proto::v3electionpb as pb;
+use gonfalon_wire::render;
 use pb::election_server::Election;
 use tonic::{Request, Response, Status};
 
+use super::Api;
 use super::queue::{self, Entered, Failure, Place, Waiting};
-use super::{Api, wire};
 
 #[tonic::async_trait]
 impl Election for Api {
@@ -70,7 +71,7 @@ impl Election for Api {
         let queue = Place::queue(&request.into_inner().name);
         self.linearize_unless(false).await.map_err(Failure::from)?;
         let (revision, first) = self.first_of(&queue)?;
-        let kv = wire::kv(first.ok_or(Failure::NoLeader)?);
+        let kv = render::kv(first.ok_or(Failure::NoLeader)?);
         let header = Some(self.header(revision));
         Ok(Response::new(pb::LeaderResponse {
             header,

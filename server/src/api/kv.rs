@@ -8,11 +8,12 @@ use std::time::Instant;
 use futures::stream::BoxStream;
 use gonfalon_core::{Answer, Command, Revision};
 use gonfalon_proto::etcdserverpb as pb;
+use gonfalon_wire::parse::{self, Effect};
+use gonfalon_wire::render;
 use pb::kv_server::Kv;
 use tonic::{Request, Response, Status};
 
-use super::parse::{self, Effect};
-use super::{Api, status, wire};
+use super::{Api, status};
 
 impl Api {
     async fn answer_range(&self, request: pb::RangeRequest) -> Result<pb::RangeResponse, Status> {
@@ -23,7 +24,7 @@ impl Api {
         } else {
             self.read(|state, history| state.range(&read.range, history))?
         };
-        Ok(wire::range(answer, self.header(revision)))
+        Ok(render::range(answer, self.header(revision)))
     }
 }
 
@@ -63,7 +64,7 @@ impl Kv for Api {
         let (revision, Answer::Put(answer)) = self.propose(Command::Put(put)).await? else {
             unreachable!("a put is answered as one");
         };
-        Ok(Response::new(wire::put(answer, self.header(revision))))
+        Ok(Response::new(render::put(answer, self.header(revision))))
     }
 
     async fn delete_range(
@@ -75,7 +76,7 @@ impl Kv for Api {
         let (revision, Answer::DeleteRange(answer)) = self.propose(command).await? else {
             unreachable!("a deletion is answered as one");
         };
-        Ok(Response::new(wire::delete(answer, self.header(revision))))
+        Ok(Response::new(render::delete(answer, self.header(revision))))
     }
 
     async fn txn(
@@ -93,7 +94,7 @@ impl Kv for Api {
                 (_, other) => unreachable!("a transaction is answered as one, not {other:?}"),
             },
         };
-        Ok(Response::new(wire::txn(answer, self.header(revision))))
+        Ok(Response::new(render::txn(answer, self.header(revision))))
     }
 
     async fn compact(

@@ -7,10 +7,11 @@ use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
 use gonfalon_core::{Command, LeaseId};
 use gonfalon_proto::etcdserverpb as pb;
+use gonfalon_wire::parse;
 use pb::lease_server::Lease;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Api, grpc, parse};
+use super::{Api, grpc};
 
 /// Renewals of one stream that are under way at a time: what one client may make a follower keep in
 /// flight to the leader. More of them wait in the connection's window.

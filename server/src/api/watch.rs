@@ -12,15 +12,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream};
-use gonfalon_core::watch::{CreateError, Filter, Spec, WatchId};
-use gonfalon_core::{KeyRange, Revision};
+use gonfalon_core::watch::WatchId;
 use gonfalon_proto::etcdserverpb as pb;
-use pb::watch_create_request::FilterType;
+use gonfalon_wire::{parse, render};
 use pb::watch_request::RequestUnion;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 use tokio_util::sync::WaitForCancellationFutureOwned;
@@ -222,23 +220,9 @@ impl Watching {
     }
 
     fn create(&mut self, request: pb::WatchCreateRequest) {
-        if request.start_revision < 0 {
-            return self.refuse(Refusal::Compacted.text());
-        }
-        let filters: Vec<FilterType> = request.filters().collect();
-        let key = if request.key.is_empty() {
-            Bytes::from_static(b"\0")
-        } else {
-            request.key
-        };
-        let spec = Spec {
-            id: (request.watch_id != 0).then(|| WatchId::new(request.watch_id)),
-            range: KeyRange::from_wire(key, request.range_end),
-            start: (request.start_revision > 0).then(|| Revision::new(request.start_revision)),
-            filter: Filter {
-                no_put: filters.contains(&FilterType::Noput),
-                no_delete: filters.contains(&FilterType::Nodelete),
-            },
+        let spec = match parse::watch(&request) {
+            Ok(spec) => spec,
+            Err(refusal) => return self.refuse(refusal.text()),
         };
         match self.subscriber.create(spec, request.prev_kv) {
             Ok(created) => self.frames.add(
@@ -250,10 +234,7 @@ impl Watching {
                     is_quiet: true,
                 },
             ),
-            Err(CreateError::EmptyRange) => self.refuse("mvcc: watcher range is empty"),
-            Err(CreateError::DuplicateId) => {
-                self.refuse("mvcc: duplicate watch ID provided on the WatchStream");
-            }
+            Err(error) => self.refuse(render::not_created(error)),
         }
     }
 

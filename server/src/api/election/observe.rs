@@ -6,10 +6,11 @@ use futures::{Stream, stream};
 use gonfalon_core::watch::Filter;
 use gonfalon_core::{EventKind, KeyRange, KeyValue, Revision};
 use gonfalon_proto::v3electionpb as pb;
+use gonfalon_wire::render;
 use tonic::Status;
 
 use crate::api::queue::Failure;
-use crate::api::{Api, status, wire};
+use crate::api::{Api, status};
 use crate::watch::{LocalWatch, WatchError};
 
 /// The leader of `queue`, then every value it publishes and every leader after it. While there is
@@ -119,7 +120,7 @@ impl Observer {
     fn response(&self, revision: Revision, kv: KeyValue) -> pb::LeaderResponse {
         pb::LeaderResponse {
             header: Some(self.api.header(revision)),
-            kv: Some(wire::kv(kv)),
+            kv: Some(render::kv(kv)),
         }
     }
 }

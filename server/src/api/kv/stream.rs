@@ -9,12 +9,13 @@ use futures::stream::{self, BoxStream};
 use gonfalon_core::command::Range;
 use gonfalon_core::{KeyValue, RangeAnswer, Revision};
 use gonfalon_proto::etcdserverpb as pb;
+use gonfalon_wire::render;
 use prost::Message as _;
 use tonic::Status;
 
 use super::pages::Pager;
+use crate::api::Api;
 use crate::api::status::Refusal;
-use crate::api::{Api, wire};
 
 /// Keys of the first piece.
 const KEYS_FIRST: usize = 10;
@@ -25,7 +26,7 @@ type Piece = Result<pb::RangeStreamResponse, Status>;
 pub(super) fn pieces(api: Api, query: &Range) -> Result<BoxStream<'static, Piece>, Refusal> {
     if query.count_only {
         let (revision, answer) = api.read(|state, history| state.range(query, history))?;
-        let whole = wire::range(answer, api.header(revision));
+        let whole = render::range(answer, api.header(revision));
         return Ok(stream::iter([Ok(piece(whole))]).boxed());
     }
     let (revision, pager, kvs) = Pager::begin(&api, query, KEYS_FIRST)?;
@@ -73,11 +74,11 @@ impl Pieces {
                 count: self.sent + rest,
             };
             return Ok((
-                piece(wire::range(answer, self.api.header(self.revision))),
+                piece(render::range(answer, self.api.header(self.revision))),
                 None,
             ));
         }
-        let kvs = wire::kvs(kvs);
+        let kvs = render::kvs(kvs);
         let piece = piece(pb::RangeResponse {
             kvs,
             ..Default::default()

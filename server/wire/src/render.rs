@@ -2,12 +2,14 @@
 //!
 //! Keys and values are shared, not copied.
 
+use gonfalon_core::watch::CreateError;
 use gonfalon_core::{
     DeleteAnswer, KeyValue, OpAnswer, OpResult, PutAnswer, RangeAnswer, TxnAnswer,
 };
 use gonfalon_proto::{etcdserverpb as pb, mvccpb};
 
-pub(crate) fn kv(kv: KeyValue) -> mvccpb::KeyValue {
+/// A version of a key.
+pub fn kv(kv: KeyValue) -> mvccpb::KeyValue {
     mvccpb::KeyValue {
         key: kv.key,
         create_revision: kv.create_revision.get(),
@@ -18,12 +20,15 @@ pub(crate) fn kv(kv: KeyValue) -> mvccpb::KeyValue {
     }
 }
 
+/// Versions of keys.
+///
 /// The two kinds of version have the same layout, so this reuses the list's memory.
-pub(super) fn kvs(kvs: Vec<KeyValue>) -> Vec<mvccpb::KeyValue> {
+pub fn kvs(kvs: Vec<KeyValue>) -> Vec<mvccpb::KeyValue> {
     kvs.into_iter().map(kv).collect()
 }
 
-pub(super) fn range(answer: RangeAnswer, header: pb::ResponseHeader) -> pb::RangeResponse {
+/// The answer to a read.
+pub fn range(answer: RangeAnswer, header: pb::ResponseHeader) -> pb::RangeResponse {
     pb::RangeResponse {
         header: Some(header),
         kvs: kvs(answer.kvs),
@@ -32,14 +37,16 @@ pub(super) fn range(answer: RangeAnswer, header: pb::ResponseHeader) -> pb::Rang
     }
 }
 
-pub(super) fn put(answer: PutAnswer, header: pb::ResponseHeader) -> pb::PutResponse {
+/// The answer to a write.
+pub fn put(answer: PutAnswer, header: pb::ResponseHeader) -> pb::PutResponse {
     pb::PutResponse {
         header: Some(header),
         prev_kv: answer.prev.map(kv),
     }
 }
 
-pub(super) fn delete(answer: DeleteAnswer, header: pb::ResponseHeader) -> pb::DeleteRangeResponse {
+/// The answer to a deletion.
+pub fn delete(answer: DeleteAnswer, header: pb::ResponseHeader) -> pb::DeleteRangeResponse {
     pb::DeleteRangeResponse {
         header: Some(header),
         deleted: count(answer.deleted),
@@ -47,7 +54,8 @@ pub(super) fn delete(answer: DeleteAnswer, header: pb::ResponseHeader) -> pb::De
     }
 }
 
-pub(super) fn txn(answer: TxnAnswer, header: pb::ResponseHeader) -> pb::TxnResponse {
+/// The answer to a transaction.
+pub fn txn(answer: TxnAnswer, header: pb::ResponseHeader) -> pb::TxnResponse {
     pb::TxnResponse {
         header: Some(header),
         succeeded: answer.succeeded,
@@ -74,8 +82,17 @@ fn op(answer: OpAnswer) -> pb::ResponseOp {
     }
 }
 
-pub(super) fn count(count: usize) -> i64 {
+/// A number of keys.
+pub fn count(count: usize) -> i64 {
     i64::try_from(count).expect("fewer keys than fit in memory")
+}
+
+/// Why a watcher was not created: what a client reads as the reason of its cancellation.
+pub fn not_created(error: CreateError) -> &'static str {
+    match error {
+        CreateError::EmptyRange => "mvcc: watcher range is empty",
+        CreateError::DuplicateId => "mvcc: duplicate watch ID provided on the WatchStream",
+    }
 }
 
 #[cfg(test)]

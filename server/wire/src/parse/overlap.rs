@@ -15,7 +15,7 @@ use std::ops::Bound;
 use gonfalon_core::command::Op;
 use gonfalon_core::{KeyRange, RangeEnd};
 
-use crate::api::status::Refusal;
+use crate::Refusal;
 
 /// Checks one branch of the outermost transaction.
 pub(super) fn check(branch: &[Op]) -> Result<(), Refusal> {

@@ -6,18 +6,21 @@
 
 mod overlap;
 
+use bytes::Bytes;
 use gonfalon_core::command::{
     Compare, CompareTarget, DeleteRange, Op, Put, Range, Relation, Sort, SortOrder, SortTarget, Txn,
 };
+use gonfalon_core::watch::{Filter, Spec, WatchId};
 use gonfalon_core::{KeyRange, LeaseId, Revision};
 use gonfalon_proto::etcdserverpb as pb;
+use pb::watch_create_request::FilterType;
 use prost::Message as _;
 
-use crate::api::status::Refusal;
+use crate::Refusal;
 
 /// How much one request may ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Limits {
+pub struct Limits {
     /// Bytes of a write, encoded.
     pub request_bytes: usize,
     /// Operations of a transaction: the longest of its three lists, plus that of those within.
@@ -28,22 +31,25 @@ pub(super) struct Limits {
 
 /// A read, and what its answer may be.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Read {
-    pub(crate) range: Range,
+pub struct Read {
+    /// What to read.
+    pub range: Range,
     /// What this member has is good enough, even if it is stale.
-    pub(crate) serializable: bool,
+    pub serializable: bool,
 }
 
 /// A transaction, and the way it takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Transaction {
-    pub(crate) txn: Txn,
-    pub(crate) effect: Effect,
+pub struct Transaction {
+    /// What to do.
+    pub txn: Txn,
+    /// What that may change.
+    pub effect: Effect,
 }
 
 /// What a transaction may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Effect {
+pub enum Effect {
     /// Change something: it goes through the log. One with a transaction within counts as such.
     Write,
     /// Read only.
@@ -54,7 +60,7 @@ pub(crate) enum Effect {
 }
 
 /// A read of a range. A negative revision means the present, as 0 does.
-pub(crate) fn range(request: pb::RangeRequest) -> Result<Read, Refusal> {
+pub fn range(request: pb::RangeRequest) -> Result<Read, Refusal> {
     let serializable = request.serializable;
     let mut range = range_op(request)?;
     range.revision = range.revision.filter(|revision| revision.get() > 0);
@@ -65,7 +71,7 @@ pub(crate) fn range(request: pb::RangeRequest) -> Result<Read, Refusal> {
 }
 
 /// A read that is answered in pieces: in key order, and without filters.
-pub(crate) fn range_stream(request: pb::RangeRequest) -> Result<Read, Refusal> {
+pub fn range_stream(request: pb::RangeRequest) -> Result<Read, Refusal> {
     let read = range(request)?;
     // With a target but no order, etcd sorts what it returns; pieces cannot be sorted together.
     if read.range.sort.target != SortTarget::Key || read.range.sort.order == SortOrder::Descend {
@@ -77,24 +83,24 @@ pub(crate) fn range_stream(request: pb::RangeRequest) -> Result<Read, Refusal> {
     Ok(read)
 }
 
-pub(crate) fn put(request: pb::PutRequest, limits: &Limits) -> Result<Put, Refusal> {
+/// A write of a key.
+pub fn put(request: pb::PutRequest, limits: &Limits) -> Result<Put, Refusal> {
     let size = request.encoded_len();
     let put = put_op(request)?;
     within_size(size, limits)?;
     Ok(put)
 }
 
-pub(crate) fn delete(
-    request: pb::DeleteRangeRequest,
-    limits: &Limits,
-) -> Result<DeleteRange, Refusal> {
+/// A deletion.
+pub fn delete(request: pb::DeleteRangeRequest, limits: &Limits) -> Result<DeleteRange, Refusal> {
     let size = request.encoded_len();
     let delete = delete_op(request)?;
     within_size(size, limits)?;
     Ok(delete)
 }
 
-pub(crate) fn txn(request: pb::TxnRequest, limits: &Limits) -> Result<Transaction, Refusal> {
+/// A transaction.
+pub fn txn(request: pb::TxnRequest, limits: &Limits) -> Result<Transaction, Refusal> {
     let effect = effect(&request);
     let size = if effect == Effect::Write {
         request.encoded_len()
@@ -108,8 +114,30 @@ pub(crate) fn txn(request: pb::TxnRequest, limits: &Limits) -> Result<Transactio
     Ok(Transaction { txn, effect })
 }
 
+/// What a watcher wants to be told. A start before all history is as good as compacted.
+pub fn watch(request: &pb::WatchCreateRequest) -> Result<Spec, Refusal> {
+    if request.start_revision < 0 {
+        return Err(Refusal::Compacted);
+    }
+    let leaves_out = |kind| request.filters().any(|filter| filter == kind);
+    let key = if request.key.is_empty() {
+        Bytes::from_static(b"\0")
+    } else {
+        request.key.clone()
+    };
+    Ok(Spec {
+        id: (request.watch_id != 0).then(|| WatchId::new(request.watch_id)),
+        range: KeyRange::from_wire(key, request.range_end.clone()),
+        start: (request.start_revision > 0).then(|| Revision::new(request.start_revision)),
+        filter: Filter {
+            no_put: leaves_out(FilterType::Noput),
+            no_delete: leaves_out(FilterType::Nodelete),
+        },
+    })
+}
+
 /// The time to live that who asks for `seconds` is granted, unless it is too large for the core.
-pub(crate) fn lease_ttl(seconds: i64, limits: &Limits) -> i64 {
+pub fn lease_ttl(seconds: i64, limits: &Limits) -> i64 {
     seconds.max(limits.lease_ttl_min)
 }
 
@@ -257,7 +285,7 @@ fn compare(request: pb::Compare) -> Result<Compare, Refusal> {
         (Ok(Target::Mod), Some(TargetUnion::ModRevision(n))) => CompareTarget::ModRevision(n),
         (Ok(Target::Mod), _) => CompareTarget::ModRevision(0),
         (Ok(Target::Value), Some(TargetUnion::Value(bytes))) => CompareTarget::Value(bytes),
-        (Ok(Target::Value), _) => CompareTarget::Value(bytes::Bytes::new()),
+        (Ok(Target::Value), _) => CompareTarget::Value(Bytes::new()),
         (Ok(Target::Lease), Some(TargetUnion::Lease(n))) => CompareTarget::Lease(n),
         (Ok(Target::Lease), _) => CompareTarget::Lease(0),
         (Err(_), _) => CompareTarget::Unknown,
