@@ -43,6 +43,8 @@ mod op;
 mod options;
 mod orders;
 mod recipes;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 mod transport;
 mod txn;
 mod types;
@@ -64,4 +66,4 @@ pub use recipes::{Election, Leader, LeaderChanges, LeaderState, Leadership, Lock
 pub use transport::ConnectionState;
 pub use txn::{Compare, OpResult, Operand, Subject, Txn, TxnOp, TxnResult};
 pub use types::{Event, EventKind, IntoBytes, KeyRange, KeyValue, LeaseId, Revision};
-pub use watch::{Batch, Overflow, Watch, WatchBuilder, WatchState};
+pub use watch::{Batch, OnCompacted, Overflow, Watch, WatchBuilder, WatchState};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Uri;
-use tonic::transport::Endpoint;
+use tonic::transport::{Channel, Endpoint};
 
 use crate::client::Client;
 use crate::error::{Error, ErrorKind};
@@ -80,6 +80,9 @@ pub(crate) struct Config {
     pub(crate) backoff_max: Duration,
     pub(crate) retry_share: f64,
     pub(crate) reads_go_forward: bool,
+    /// To a server in this process, instead of the network.
+    #[cfg(feature = "testkit")]
+    pub(crate) pipes: Option<crate::testkit::Pipes>,
 }
 
 impl Default for ClientBuilder {
@@ -98,6 +101,8 @@ impl Default for ClientBuilder {
                 backoff_max: Duration::from_secs(5),
                 retry_share: 0.2,
                 reads_go_forward: true,
+                #[cfg(feature = "testkit")]
+                pipes: None,
             },
         }
     }
@@ -178,6 +183,13 @@ impl ClientBuilder {
     #[must_use]
     pub fn reads_go_forward(mut self, wanted: bool) -> Self {
         self.config.reads_go_forward = wanted;
+        self
+    }
+
+    /// Through pipes in memory.
+    #[cfg(feature = "testkit")]
+    pub(crate) fn through(mut self, pipes: crate::testkit::Pipes) -> Self {
+        self.config.pipes = Some(pipes);
         self
     }
 
@@ -268,13 +280,18 @@ pub(crate) fn uri(text: &str) -> Result<Uri, String> {
 
 impl Config {
     /// A connection to `uri`, not yet made.
-    pub(crate) fn endpoint(&self, uri: Uri) -> Endpoint {
-        Endpoint::from(uri)
+    pub(crate) fn channel(&self, uri: Uri) -> Channel {
+        let endpoint = Endpoint::from(uri)
             .connect_timeout(self.connect_timeout)
             .http2_keep_alive_interval(self.keep_alive_interval)
             .keep_alive_timeout(self.keep_alive_timeout)
             .keep_alive_while_idle(false)
-            .tcp_nodelay(true)
+            .tcp_nodelay(true);
+        #[cfg(feature = "testkit")]
+        if let Some(pipes) = &self.pipes {
+            return endpoint.connect_with_connector_lazy(pipes.clone());
+        }
+        endpoint.connect_lazy()
     }
 }
 

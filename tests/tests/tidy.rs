@@ -157,13 +157,28 @@ fn crates_use_only_the_crates_below_them() {
             offenders.push(format!("{package} is not in the table"));
             continue;
         };
-        for ours in used.iter().filter(|name| name.starts_with("gonfalon")) {
+        // A crate's tests may have its own features.
+        let others = used.iter().filter(|name| **name != package);
+        for ours in others.filter(|name| name.starts_with("gonfalon")) {
             if !may_use.contains(&ours.as_str()) {
                 offenders.push(format!("{package} -> {ours}"));
             }
         }
     }
     assert_none("edges that MAY_USE does not have", &offenders);
+}
+
+#[test]
+fn a_client_has_nothing_of_the_servers_unless_its_testkit_is_asked_for() {
+    let client = std::fs::read_to_string(workspace().join("client/Cargo.toml"));
+    let client = client.expect("the client's manifest");
+    let offenders: Vec<String> = client
+        .lines()
+        .filter(|line| line.starts_with("gonfalon-core") || line.starts_with("gonfalon-wire"))
+        .filter(|line| !line.contains("optional = true"))
+        .map(str::to_owned)
+        .collect();
+    assert_none("what client/Cargo.toml must have as optional", &offenders);
 }
 
 #[test]

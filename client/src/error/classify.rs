@@ -33,6 +33,9 @@ impl Verdict {
     }
 }
 
+/// What tonic says when a call's time is up, with the code `Cancelled`.
+const OUT_OF_TIME: &str = "Timeout expired";
+
 /// etcd's texts whose kind or outcome the code does not give, without "etcdserver: " before them.
 fn known(text: &str) -> Option<(Kind, Outcome)> {
     let text = text.strip_prefix("etcdserver: ")?;
@@ -128,6 +131,7 @@ pub(crate) fn classify(call: &'static str, status: Status) -> Verdict {
     let is_etcds = known.is_some() || status.message().starts_with("etcdserver: ");
     let (kind, outcome) = known.unwrap_or_else(|| match never_sent(&status) {
         Some(kind) => (kind, NotApplied),
+        None if status.message() == OUT_OF_TIME => (Kind::Timeout, Unknown),
         None => by_code(status.code()),
     });
     let blames_endpoint = match kind {
@@ -206,12 +210,7 @@ mod tests {
                 NotApplied,
             ),
             (Code::Internal, "h2 protocol error", Kind::Internal, Unknown),
-            (
-                Code::Cancelled,
-                "Timeout expired",
-                Kind::Unavailable,
-                Unknown,
-            ),
+            (Code::Cancelled, "Timeout expired", Kind::Timeout, Unknown),
         ] {
             let error = classify("put", Status::new(code, text)).error;
             assert_eq!(

@@ -37,12 +37,11 @@ struct Health {
 
 impl Endpoint {
     fn new(uri: Uri, config: &Config) -> Arc<Self> {
-        let endpoint = config.endpoint(uri.clone());
         let text = uri.to_string();
         Arc::new(Self {
             name: text.trim_end_matches('/').into(),
-            calls: endpoint.connect_lazy(),
-            streams: endpoint.connect_lazy(),
+            calls: config.channel(uri.clone()),
+            streams: config.channel(uri.clone()),
             uri,
             health: Mutex::default(),
         })
