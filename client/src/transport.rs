@@ -61,7 +61,7 @@ pub(crate) struct Transport {
 }
 
 /// The metadata that says: refuse, rather than wait, when there is no leader.
-const NEEDS_LEADER: &str = "hasleader";
+pub(crate) const NEEDS_LEADER: &str = "hasleader";
 
 impl Transport {
     pub(crate) fn new(
@@ -181,6 +181,22 @@ impl Transport {
         }
     }
 
+    /// Sends `request` to one endpoint, once.
+    pub(crate) async fn ask<Q, R, F>(
+        &self,
+        endpoint: &Endpoint,
+        call: Call,
+        request: Q,
+        send: impl Fn(Channel, Request<Q>) -> F,
+    ) -> Result<R, Error>
+    where
+        F: Future<Output = Result<Response<R>, Status>>,
+    {
+        let give_up = Instant::now() + call.deadline.unwrap_or(self.config.deadline);
+        let attempt = self.attempt(call, endpoint, request, give_up, &send);
+        attempt.await.map_err(|verdict| verdict.error)
+    }
+
     /// Adds to `request` what every request carries.
     pub(crate) async fn prepare<Q>(
         &self,
@@ -258,6 +274,12 @@ impl Transport {
         self.endpoints.pick(&tried)
     }
 
+    /// Whether there is another endpoint that could be asked instead.
+    pub(crate) fn has_other_than(&self, endpoint: &Arc<Endpoint>) -> bool {
+        self.endpoints
+            .has_other_than(std::slice::from_ref(endpoint))
+    }
+
     /// Says how a stream fared.
     pub(crate) fn stream_report(&self, endpoint: &Endpoint, is_fine: bool) {
         self.report(endpoint, is_fine);
@@ -287,6 +309,15 @@ impl Transport {
         if let Some(header) = header {
             self.seen.fetch_max(header.revision, Ordering::AcqRel);
         }
+    }
+
+    /// The store was restored: of what was seen, only what is up to `revision` is there.
+    pub(crate) fn went_back(&self, seen: Revision, revision: Revision) {
+        let order = Ordering::AcqRel;
+        // Whatever was noted meanwhile is of the store as it is now.
+        let _ = self
+            .seen
+            .compare_exchange(seen.get(), revision.get(), order, Ordering::Acquire);
     }
 
     /// The highest revision that any answer named.

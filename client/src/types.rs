@@ -163,6 +163,18 @@ impl KeyValue {
         }
     }
 
+    /// What an event has of a key that was deleted.
+    pub(crate) fn deleted(key: Bytes, revision: Revision) -> Self {
+        Self {
+            key,
+            value: Bytes::new(),
+            create_revision: Revision::UNKNOWN,
+            mod_revision: revision,
+            version: 0,
+            lease: None,
+        }
+    }
+
     /// The key as text, if it is UTF-8.
     pub fn key_str(&self) -> Option<&str> {
         std::str::from_utf8(&self.key).ok()

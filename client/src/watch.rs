@@ -5,8 +5,10 @@
 //! (`track.rs`). The stream is always read: a consumer that is slow fills its own queue
 //! (`inbox.rs`) and delays nobody.
 
+mod behind;
 mod hub;
 mod inbox;
+mod relist;
 mod requests;
 mod track;
 
@@ -25,6 +27,7 @@ use crate::types::{Event, KeyRange, Revision};
 
 pub(crate) use hub::Watches;
 use inbox::Inbox;
+use relist::Relisting;
 
 /// What a queue holds by default, in bytes of keys and values.
 const QUEUE_BYTES: usize = 16 * 1024 * 1024;
@@ -38,8 +41,11 @@ pub struct Batch {
     /// The changes, in the order in which they happened; at least one.
     pub events: Vec<Event>,
     /// Whether changes before the last of a key, or of all keys, were left out, as the watch's
-    /// [`Overflow`] allows.
+    /// [`Overflow`] or [`OnCompacted`] allows.
     pub is_coalesced: bool,
+    /// Whether these are not changes as they happened, but the differences between what was told
+    /// before and what there is at `revision`; see [`OnCompacted::Relist`].
+    pub is_relisted: bool,
 }
 
 impl Batch {
@@ -63,6 +69,24 @@ pub enum Overflow {
     LatestOnly,
 }
 
+/// What happens when the history that a watch needs is gone: compacted, or void because the store
+/// was restored from a backup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum OnCompacted {
+    /// The watch ends with [`ErrorKind::Compacted`](crate::ErrorKind::Compacted) or
+    /// [`Restored`](crate::ErrorKind::Restored).
+    #[default]
+    Fail,
+    /// The keys are read again, and what is different from what was told is told in one batch, each
+    /// change with the key before it, deletions included. So that it can be known, the watch reads
+    /// its keys before it begins, and holds the last of each (without values, if it is
+    /// [`without_prev`](WatchBuilder::without_prev)).
+    ///
+    /// After a restored backup a batch's revision, and those of its keys, can be lower than before.
+    Relist,
+}
+
 /// How a watch stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -84,6 +108,7 @@ pub struct WatchBuilder {
     request: pb::WatchCreateRequest,
     queue_bytes: usize,
     overflow: Overflow,
+    on_compacted: OnCompacted,
     deadline: Option<Duration>,
 }
 
@@ -100,6 +125,7 @@ impl WatchBuilder {
             },
             queue_bytes: QUEUE_BYTES,
             overflow: Overflow::default(),
+            on_compacted: OnCompacted::default(),
             deadline: None,
         }
     }
@@ -141,13 +167,29 @@ impl WatchBuilder {
         self
     }
 
+    /// What happens when the history that it needs is gone. Default: the watch fails.
+    ///
+    /// A watch that reads its keys again cannot begin in the future.
+    pub fn on_compacted(mut self, on_compacted: OnCompacted) -> Self {
+        self.on_compacted = on_compacted;
+        self
+    }
+
     /// How long it may take until a member reports changes. Default: the client's.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = Some(deadline);
         self
     }
 
-    async fn send(mut self) -> Result<Watch, Error> {
+    async fn send(self) -> Result<Watch, Error> {
+        let source = match self.on_compacted {
+            OnCompacted::Fail => Source::Plain(self.plain().await?),
+            OnCompacted::Relist => Source::Relisting(Box::new(Relisting::begin(self).await?)),
+        };
+        Ok(Watch { source })
+    }
+
+    async fn plain(mut self) -> Result<Plain, Error> {
         let namespace = self.client.namespace_bytes().clone();
         (self.request.key, self.request.range_end) = self.range.to_wire(&namespace);
         let inbox = Arc::new(Inbox::new(self.queue_bytes, self.overflow));
@@ -155,7 +197,7 @@ impl WatchBuilder {
         let id = watches
             .add(self.request, namespace.len(), inbox.clone(), self.deadline)
             .await?;
-        Ok(Watch {
+        Ok(Plain {
             id,
             inbox,
             client: self.client,
@@ -168,6 +210,19 @@ awaited!(WatchBuilder => Watch);
 /// A watch: a stream of batches, or `next`. Dropped, it ends.
 #[derive(Debug)]
 pub struct Watch {
+    source: Source,
+}
+
+/// Where a watch's batches come from.
+#[derive(Debug)]
+enum Source {
+    Plain(Plain),
+    Relisting(Box<Relisting>),
+}
+
+/// A watch that ends when its history is gone.
+#[derive(Debug)]
+struct Plain {
     id: i64,
     inbox: Arc<Inbox>,
     client: Client,
@@ -193,12 +248,18 @@ impl Watch {
 
     /// Everything up to this revision has been received; what still waits to be taken included.
     pub fn position(&self) -> Revision {
-        self.inbox.position()
+        match &self.source {
+            Source::Plain(plain) => plain.inbox.position(),
+            Source::Relisting(relisting) => relisting.position(),
+        }
     }
 
     /// How it stands.
     pub fn state(&self) -> WatchState {
-        self.inbox.state()
+        match &self.source {
+            Source::Plain(plain) => plain.inbox.state(),
+            Source::Relisting(relisting) => relisting.state(),
+        }
     }
 }
 
@@ -206,11 +267,14 @@ impl Stream for Watch {
     type Item = Result<Batch, Error>;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.inbox.poll(context)
+        match &mut self.get_mut().source {
+            Source::Plain(plain) => plain.inbox.poll(context),
+            Source::Relisting(relisting) => relisting.poll(context),
+        }
     }
 }
 
-impl Drop for Watch {
+impl Drop for Plain {
     fn drop(&mut self) {
         self.client.watches().remove(self.id);
     }

@@ -9,23 +9,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use gonfalon_proto::etcdserverpb as pb;
-use gonfalon_proto::etcdserverpb::kv_client::KvClient;
 use gonfalon_proto::etcdserverpb::watch_client::WatchClient;
 use pb::watch_request::RequestUnion;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
-use tonic::{Request, Status, Streaming};
+use tonic::{Code, Request, Status, Streaming};
 
 use super::WatchState;
+use super::behind::{Found, find_out};
 use super::inbox::Inbox;
 use super::requests::Requests;
 use super::track::{Created, Track};
-use crate::call::Call;
 use crate::error::{Error, ErrorKind, Verdict, classify};
 use crate::orders::Orders;
 use crate::transport::{Endpoint, Transport, closed};
-use crate::types::{Revision, revision_of};
+use crate::types::Revision;
 
 /// A stream that has worked for this long was good: when it breaks, another is made at once.
 const GOOD_AFTER: Duration = Duration::from_secs(10);
@@ -90,7 +90,7 @@ impl Watches {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let (waiting, created) = oneshot::channel();
         let watcher = Watcher {
-            track: Track::new(request.start_revision, hidden),
+            track: Track::new(request.start_revision, hidden, self.transport.seen()),
             request,
             inbox: inbox.clone(),
             waiting: Some(waiting),
@@ -145,6 +145,10 @@ struct Open {
     /// not say of whom.
     unanswered: VecDeque<i64>,
     needs_token: bool,
+    /// What was seen and the member does not show.
+    behind: Option<Revision>,
+    /// Finds out why, of the revision beside it.
+    looking: Option<(Revision, BoxFuture<'static, Found>)>,
 }
 
 /// Why a stream is over.
@@ -161,6 +165,8 @@ impl Hub {
     async fn run(mut self) {
         let mut failed: Option<Arc<Endpoint>> = None;
         let mut pauses = self.transport.pauses();
+        // Streams that did not last, one after the other.
+        let mut failures = 0;
         loop {
             self.take_orders(None);
             if self.watchers.is_empty() {
@@ -178,22 +184,28 @@ impl Hub {
                 watcher.inbox.set_state(WatchState::Resuming);
             }
             match over {
-                Over::Idle | Over::OldToken => failed = None,
                 Over::Closed => return self.end_all(),
+                Over::Idle => {
+                    (failed, failures) = (None, 0);
+                    continue;
+                }
+                Over::OldToken => failed = None,
                 Over::Failed(verdict) => {
                     self.transport.stream_report(&endpoint, false);
                     tracing::debug!(endpoint = %endpoint.name(), error = %verdict.error, "watches move on");
-                    let is_second = failed.replace(endpoint).is_some();
-                    if began.elapsed() >= GOOD_AFTER {
-                        pauses = self.transport.pauses();
-                    } else if is_second {
-                        let pause = pauses.next().unwrap_or(self.transport.config.backoff_max);
-                        tokio::select! {
-                            biased;
-                            () = self.transport.closed.cancelled() => return self.end_all(),
-                            () = sleep(pause) => {}
-                        }
-                    }
+                    failed = Some(endpoint);
+                }
+            }
+            if began.elapsed() >= GOOD_AFTER {
+                (pauses, failures) = (self.transport.pauses(), 0);
+            }
+            failures += 1;
+            if failures > 1 {
+                let pause = pauses.next().unwrap_or(self.transport.config.backoff_max);
+                tokio::select! {
+                    biased;
+                    () = self.transport.closed.cancelled() => return self.end_all(),
+                    () = sleep(pause) => {}
                 }
             }
         }
@@ -205,12 +217,14 @@ impl Hub {
             requests: Requests::default(),
             unanswered: VecDeque::new(),
             needs_token: false,
+            behind: None,
+            looking: None,
         };
         // All at once, answered in one round trip.
         for (&id, watcher) in &self.watchers {
             open.create(id, watcher);
         }
-        let mut stream = match self.open(endpoint, &open).await {
+        let mut stream = match self.open(endpoint, &open.requests).await {
             Ok(stream) => stream,
             Err(over) => return over,
         };
@@ -238,6 +252,18 @@ impl Hub {
                     }
                     Err(status) => return self.failed(status),
                 },
+                (wanted, found) = looked(&mut open.looking) => {
+                    if let Some(over) = self.found(&mut open, wanted, found) {
+                        return over;
+                    }
+                }
+            }
+            if let Some(wanted) = open.behind
+                && open.looking.is_none()
+            {
+                let (transport, endpoint) = (self.transport.clone(), endpoint.clone());
+                let finding = find_out(transport, endpoint, wanted);
+                open.looking = Some((wanted, Box::pin(finding)));
             }
         }
     }
@@ -245,11 +271,11 @@ impl Hub {
     async fn open(
         &self,
         endpoint: &Arc<Endpoint>,
-        open: &Open,
+        requests: &Requests,
     ) -> Result<Streaming<pb::WatchResponse>, Over> {
         let transport = &self.transport;
         let opened = async {
-            let mut request = Request::new(open.requests.stream());
+            let mut request = Request::new(requests.stream());
             transport
                 .prepare(&mut request, true, endpoint)
                 .await
@@ -320,15 +346,21 @@ impl Hub {
         } else if response.created {
             let created = watcher.track.created(response.header.as_ref());
             watcher.inbox.advance(watcher.track.position());
-            watcher.inbox.set_state(WatchState::Live);
+            watcher.token_was_old = false;
             if let Some(waiting) = watcher.waiting.take() {
                 // One who has gone away takes the watch back himself.
                 let _ = waiting.send(());
             }
             match created {
-                Created::Fine => {}
-                Created::Behind => self.check_for_restore(id),
-                Created::Elsewhere => self.end(id, restored("it is another cluster")),
+                Created::Fine => watcher.inbox.set_state(WatchState::Live),
+                Created::Behind(seen) => open.behind = open.behind.max(Some(seen)),
+                Created::Elsewhere => {
+                    let now = response.header.map_or(0, |header| header.revision);
+                    self.transport
+                        .went_back(self.transport.seen(), Revision::new(now));
+                    self.end(id, restored("it is another cluster"));
+                    open.cancel(id);
+                }
             }
         } else if response.events.is_empty() {
             watcher.track.progressed(response.header.as_ref());
@@ -348,7 +380,7 @@ impl Hub {
             let error = Error::new(ErrorKind::Compacted { oldest }, "watch", "");
             return self.end(id, error);
         }
-        let verdict = classify("watch", Status::unknown(&*response.cancel_reason));
+        let verdict = classify("watch", refusal(&response.cancel_reason));
         let is_denied = *verdict.error.kind() == ErrorKind::PermissionDenied;
         // A stream keeps the token that it was opened with, and says "denied" when that is old.
         if (verdict.wants_token || is_denied)
@@ -363,33 +395,45 @@ impl Hub {
         self.end(id, verdict.error);
     }
 
-    /// A member that is behind what this watch has seen either lags, and will catch up, or the store
-    /// was restored, and never will. A linearizable read tells.
-    fn check_for_restore(&self, id: i64) {
-        let Some(watcher) = self.watchers.get(&id) else {
-            return;
-        };
-        let (transport, inbox) = (self.transport.clone(), watcher.inbox.clone());
-        let (wanted, position) = (self.wanted.clone(), watcher.track.position());
-        tokio::spawn(async move {
-            let request = pb::RangeRequest {
-                key: vec![0].into(),
-                count_only: true,
-                ..pb::RangeRequest::default()
-            };
-            let read = transport.unary(
-                Call::reads("watch"),
-                request,
-                move |channel, request| async move { KvClient::new(channel).range(request).await },
-            );
-            // If nobody answers, the stream fails too, and this is asked again on the next one.
-            if let Ok(answer) = read.await
-                && revision_of(answer.header.as_ref()) < position
-            {
-                inbox.end(restored("its revision went back"));
-                wanted.leave(Order::Remove(id));
+    /// It is known why the member was behind; why the stream is over, if it is.
+    fn found(&mut self, open: &mut Open, wanted: Revision, found: Found) -> Option<Over> {
+        open.looking = None;
+        open.behind = open.behind.filter(|&behind| behind > wanted);
+        match found {
+            // It is asked again for what was noticed meanwhile.
+            Found::CaughtUp if open.behind.is_some() => None,
+            Found::CaughtUp => {
+                for (id, watcher) in &self.watchers {
+                    if !open.unanswered.contains(id) {
+                        watcher.inbox.set_state(WatchState::Live);
+                    }
+                }
+                None
             }
-        });
+            Found::Lags => {
+                let why = "the member lags behind what was seen";
+                let error = Error::new(ErrorKind::Unavailable, "watch", why);
+                Some(Over::Failed(Box::new(Verdict {
+                    blames_endpoint: true,
+                    ..Verdict::refuse(error)
+                })))
+            }
+            Found::Restored(now) => {
+                self.transport.went_back(wanted, now);
+                let is_void = |watcher: &Watcher| watcher.track.seen() > now;
+                let void: Vec<i64> = self
+                    .watchers
+                    .iter()
+                    .filter(|(_, watcher)| is_void(watcher))
+                    .map(|(&id, _)| id)
+                    .collect();
+                for id in void {
+                    self.end(id, restored("its revision went back"));
+                    open.cancel(id);
+                }
+                None
+            }
+        }
     }
 
     fn end(&mut self, id: i64, error: Error) {
@@ -404,6 +448,28 @@ impl Hub {
         for watcher in self.watchers.values() {
             watcher.inbox.end(closed("watch"));
         }
+    }
+}
+
+/// The reason that a server gives for ending a watch, as the status that a call would have had.
+fn refusal(reason: &str) -> Status {
+    // Servers written in Go put the text of the whole status here.
+    let status = reason.strip_prefix("rpc error: code = ");
+    let text = status.and_then(|status| status.split_once(" desc = "));
+    let text = text.map_or(reason, |(_, text)| text);
+    let code = if text.starts_with("mvcc: ") {
+        Code::InvalidArgument
+    } else {
+        Code::Unknown
+    };
+    Status::new(code, text)
+}
+
+/// Waits for whoever is looking.
+async fn looked(looking: &mut Option<(Revision, BoxFuture<'static, Found>)>) -> (Revision, Found) {
+    match looking {
+        Some((wanted, looking)) => (*wanted, looking.await),
+        None => std::future::pending().await,
     }
 }
 

@@ -177,6 +177,7 @@ fn coalesced(waiting: VecDeque<Batch>, newest: Batch) -> Batch {
         revision,
         events: last.collect(),
         is_coalesced: true,
+        is_relisted: false,
     }
 }
 
@@ -205,6 +206,7 @@ mod tests {
                 prev: (before > 0).then(|| kv(key, before)),
             }],
             is_coalesced: false,
+            is_relisted: false,
         }
     }
 

@@ -1,0 +1,84 @@
+//! A member that shows less than this client has seen: it lags, and will catch up, or the store was
+//! restored from a backup, and never will.
+//!
+//! Both are silent: a watch of what a member has not applied yet tells nothing, for however long.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use gonfalon_proto::etcdserverpb as pb;
+use gonfalon_proto::etcdserverpb::kv_client::KvClient;
+use tokio::time::{Instant, sleep};
+
+use crate::call::Call;
+use crate::transport::{Endpoint, Transport};
+use crate::types::{Revision, revision_of};
+
+/// How long a member may lag before another is tried, if there is one.
+const LAG_MAX: Duration = Duration::from_secs(2);
+
+/// How often a member that lags is asked how far it is.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// What became of a member that was behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Found {
+    /// It has applied what was wanted.
+    CaughtUp,
+    /// It has not, and is given up.
+    Lags,
+    /// The whole store is at this revision, which is before what was seen of it.
+    Restored(Revision),
+}
+
+/// Finds out why the member at `endpoint` does not show `wanted`, which was seen.
+///
+/// # Cancel safety
+///
+/// Safe.
+pub(super) async fn find_out(
+    transport: Arc<Transport>,
+    endpoint: Arc<Endpoint>,
+    wanted: Revision,
+) -> Found {
+    let began = Instant::now();
+    // A linearizable read shows all that was ever answered, unless the store has gone back.
+    let mut pauses = transport.pauses();
+    let now = loop {
+        let (call, request) = (Call::reads("watch"), question(false));
+        let read = transport.unary(call, request, |channel, request| async move {
+            KvClient::new(channel).range(request).await
+        });
+        match read.await {
+            Ok(answer) => break revision_of(answer.header.as_ref()),
+            // If nobody answers, the stream breaks before long, and this is asked again.
+            Err(_) => sleep(pauses.next().unwrap_or(LAG_MAX)).await,
+        }
+    };
+    if now < wanted {
+        return Found::Restored(now);
+    }
+    while began.elapsed() < LAG_MAX || !transport.has_other_than(&endpoint) {
+        let (call, request) = (Call::reads("watch").local(), question(true));
+        let asked = transport.ask(&endpoint, call, request, |channel, request| async move {
+            KvClient::new(channel).range(request).await
+        });
+        if let Ok(answer) = asked.await
+            && revision_of(answer.header.as_ref()) >= wanted
+        {
+            return Found::CaughtUp;
+        }
+        sleep(LOOK).await;
+    }
+    Found::Lags
+}
+
+/// Reads nothing: the answer's header is what is wanted.
+fn question(serializable: bool) -> pb::RangeRequest {
+    pb::RangeRequest {
+        key: vec![0].into(),
+        count_only: true,
+        serializable,
+        ..pb::RangeRequest::default()
+    }
+}
