@@ -21,7 +21,6 @@ use crate::lease::{Grant, Keeper, LeaseInfo};
 use crate::maintenance::Maintenance;
 use crate::op::Op;
 use crate::options::{ClientBuilder, Config, IntoEndpoints};
-use crate::recipes::{Election, Lock};
 use crate::transport::{ConnectionState, Transport};
 use crate::txn::{Compare, Txn};
 use crate::types::{IntoBytes, KeyRange, LeaseId, Revision, prefixed};
@@ -196,16 +195,6 @@ impl Client {
         key: impl IntoBytes,
     ) -> CachedBuilder<T> {
         CachedBuilder::json(self.clone(), key.into_bytes())
-    }
-
-    /// A lock: one contender at a time has it.
-    pub fn lock(&self, name: impl IntoBytes) -> Lock {
-        Lock::new(self.clone(), name.into_bytes())
-    }
-
-    /// An election: one of many leads.
-    pub fn election(&self, name: impl IntoBytes) -> Election {
-        Election::new(self.clone(), name.into_bytes())
     }
 
     /// Grants a lease of `ttl` (in whole seconds, rounded up; servers may grant more), which is kept

@@ -26,8 +26,8 @@ use crate::error::{Error, ErrorKind};
 use crate::transport::Transport;
 use crate::types::LeaseId;
 
-pub(crate) use keeper::Keeper;
 use keeper::Kept;
+pub(crate) use keeper::{Keeper, Litter};
 use term::Term;
 pub use term::{LeaseStatus, LostReason};
 
@@ -198,12 +198,11 @@ impl Lease {
         self.inner.term.lost_reason()
     }
 
-    /// The same, without holding it.
-    pub(crate) fn lost_owned(&self) -> impl Future<Output = LostReason> + Send + use<> {
-        let term = self.inner.term.clone();
-        async move {
-            term.token().cancelled().await;
-            term.lost_reason()
+    /// How it stands, for somebody who does not keep it alive.
+    pub(crate) fn standing(&self) -> Standing {
+        Standing {
+            id: self.inner.id,
+            term: self.inner.term.clone(),
         }
     }
 
@@ -264,6 +263,28 @@ impl Drop for Inner {
 impl From<&Lease> for LeaseId {
     fn from(lease: &Lease) -> Self {
         lease.id()
+    }
+}
+
+/// What is known of a lease; does not keep it alive.
+#[derive(Debug, Clone)]
+pub(crate) struct Standing {
+    id: LeaseId,
+    term: Arc<Term>,
+}
+
+impl Standing {
+    pub(crate) fn id(&self) -> LeaseId {
+        self.id
+    }
+
+    pub(crate) fn is_held(&self) -> bool {
+        !matches!(self.term.status(Moment::now()), LeaseStatus::Lost(_))
+    }
+
+    pub(crate) async fn lost(&self) -> LostReason {
+        self.term.token().cancelled().await;
+        self.term.lost_reason()
     }
 }
 

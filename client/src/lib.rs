@@ -62,7 +62,12 @@ pub use lease::{Grant, Lease, LeaseInfo, LeaseStatus, LostReason};
 pub use maintenance::{Maintenance, MemberStatus};
 pub use op::{DeleteOp, Op, PutOp, RangeOp, SortBy, SortOrder};
 pub use options::{ClientBuilder, IntoEndpoints};
-pub use recipes::{Election, Leader, LeaderChanges, LeaderState, Leadership, Lock, LockGuard};
+pub use recipes::{
+    Barrier, Claim, Contender, Counter, DoubleBarrier, DoubleBarrierGuard, Election, Fence,
+    Isolation, Leader, LeaderChanges, LeaderContext, LeaderState, Leadership, Led, Lock, LockGuard,
+    MultiLock, MultiLockGuard, Permit, PriorityQueue, Queue, RwLock, RwLockReadGuard,
+    RwLockWriteGuard, Semaphore, Stm, StmTxn,
+};
 pub use transport::ConnectionState;
 pub use txn::{Compare, OpResult, Operand, Subject, Txn, TxnOp, TxnResult};
 pub use types::{Event, EventKind, IntoBytes, KeyRange, KeyValue, LeaseId, Revision};

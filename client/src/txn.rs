@@ -232,6 +232,8 @@ pub struct TxnResult {
     pub revision: Revision,
     /// One for each operation of the branch that was taken.
     pub results: Vec<OpResult>,
+    /// Whose revision it is.
+    pub(crate) cluster: u64,
 }
 
 /// What came of one operation.
@@ -314,6 +316,7 @@ impl TxnResult {
     /// None if the server left something out.
     fn from_wire(answer: pb::TxnResponse, hidden: usize) -> Option<Self> {
         let revision = revision_of(answer.header.as_ref());
+        let cluster = answer.header.map_or(0, |header| header.cluster_id);
         let result = |op: pb::ResponseOp| {
             Some(match op.response? {
                 Response::ResponsePut(put) => OpResult::Put(PutResult::from_wire(put, hidden)),
@@ -334,6 +337,7 @@ impl TxnResult {
                 .into_iter()
                 .map(result)
                 .collect::<Option<_>>()?,
+            cluster,
         })
     }
 }

@@ -2,14 +2,26 @@
 
 #[path = "sdk/cache.rs"]
 mod cache;
+#[path = "sdk/counting.rs"]
+mod counting;
+#[path = "sdk/elections.rs"]
+mod elections;
 #[path = "sdk/failover.rs"]
 mod failover;
+#[path = "sdk/handover.rs"]
+mod handover;
+#[path = "sdk/holders.rs"]
+mod holders;
 #[path = "sdk/kv.rs"]
 mod kv;
 #[path = "sdk/lease.rs"]
 mod lease;
+#[path = "sdk/points.rs"]
+mod points;
 #[path = "sdk/recipes.rs"]
 mod recipes;
+#[path = "sdk/sharing.rs"]
+mod sharing;
 #[path = "sdk/watch.rs"]
 mod watch;
 

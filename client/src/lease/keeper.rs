@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use gonfalon_proto::etcdserverpb as pb;
+use gonfalon_proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use gonfalon_proto::etcdserverpb::kv_client::KvClient;
 use gonfalon_proto::etcdserverpb::lease_client::LeaseClient;
 use http::Uri;
@@ -54,8 +55,16 @@ enum Order {
     /// Also end it on the server: its last handle is gone.
     Revoke(LeaseId),
     /// A contender's key, whose lease lives on, must go: others wait for it.
-    Clean(Bytes),
+    Clean(Litter),
     Endpoints(Vec<Uri>),
+}
+
+/// A key that must go.
+#[derive(Debug)]
+pub(crate) struct Litter {
+    pub(crate) key: Bytes,
+    /// Only while it holds this. None: nobody else can have the key.
+    pub(crate) value: Option<Bytes>,
 }
 
 /// A lease that is kept.
@@ -117,9 +126,9 @@ impl Keeper {
         self.wanted.leave(Order::Revoke(id));
     }
 
-    /// Deletes a key that nobody else can have, in the background, until it is gone.
-    pub(crate) fn clean(&self, key: Bytes) {
-        self.wanted.leave(Order::Clean(key));
+    /// Deletes a key, in the background, until it is gone.
+    pub(crate) fn clean(&self, litter: Litter) {
+        self.wanted.leave(Order::Clean(litter));
     }
 
     pub(crate) fn replace_endpoints(&self, uris: Vec<Uri>) {
@@ -428,7 +437,9 @@ impl Work {
                     self.kept.remove(&id);
                     self.revoking.push(id);
                 }
-                Order::Clean(key) => drop(tokio::spawn(clean(self.transport.clone(), key))),
+                Order::Clean(litter) => {
+                    drop(tokio::spawn(clean(self.transport.clone(), litter)));
+                }
                 Order::Endpoints(uris) => self.transport.replace_endpoints(uris),
             }
         }
@@ -457,19 +468,34 @@ impl Work {
     }
 }
 
-/// Deletes `key` however long that takes, unless the client is closed. Twice: the request that
+/// Deletes a key however long that takes, unless the client is closed. Twice: the request that
 /// creates it may have been under way when it was given up, and arrive after the first deletion.
-async fn clean(transport: Arc<Transport>, key: Bytes) {
+async fn clean(transport: Arc<Transport>, Litter { key, value }: Litter) {
+    let compare = value.map(|value| pb::Compare {
+        result: CompareResult::Equal.into(),
+        target: CompareTarget::Value.into(),
+        key: key.clone(),
+        target_union: Some(TargetUnion::Value(value)),
+        ..pb::Compare::default()
+    });
+    let delete = pb::DeleteRangeRequest {
+        key,
+        ..pb::DeleteRangeRequest::default()
+    };
+    let delete = pb::RequestOp {
+        request: Some(pb::request_op::Request::RequestDeleteRange(delete)),
+    };
+    let request = pb::TxnRequest {
+        compare: compare.into_iter().collect(),
+        success: vec![delete],
+        failure: Vec::new(),
+    };
     let mut pauses = transport.pauses();
     let mut is_second = false;
     loop {
-        let request = pb::DeleteRangeRequest {
-            key: key.clone(),
-            ..pb::DeleteRangeRequest::default()
-        };
         let call = Call::new("delete", Repeat::Safe);
-        let deleted = transport.unary(call, request, move |channel, request| async move {
-            KvClient::new(channel).delete_range(request).await
+        let deleted = transport.unary(call, request.clone(), move |channel, request| async move {
+            KvClient::new(channel).txn(request).await
         });
         match deleted.await {
             Ok(_) if is_second => return,

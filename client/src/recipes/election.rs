@@ -1,24 +1,24 @@
 //! Elections: one of many leads, the others wait, and everybody can see who it is.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::queue::{Holding, Queue, held};
+use super::contender::Contender;
+use super::hold::{Holding, fencing, held};
+use super::leading::STOP_BUDGET;
+use super::line::{Line, line_settings};
 use crate::cache::{Cache, Changes};
 use crate::client::Client;
-use crate::error::{Error, ErrorKind};
-use crate::lease::Lease;
+use crate::error::Error;
+use crate::op::{SortBy, SortOrder};
 use crate::types::{IntoBytes, KeyRange, KeyValue, Revision};
-
-/// A lease of a candidate who did not choose: how long nobody leads after a leader has died.
-const TTL: Duration = Duration::from_secs(15);
 
 /// An election by its name; settings, then [`Election::campaign`] or [`Election::run`].
 #[derive(Debug, Clone)]
 pub struct Election {
-    queue: Queue,
+    pub(super) line: Line,
+    pub(super) stop_budget: Duration,
 }
 
 /// Who leads.
@@ -29,7 +29,7 @@ pub struct Leader {
     pub key: Bytes,
     /// What the leader has proclaimed.
     pub value: Bytes,
-    /// The leader's fence: see [`Leadership::fence`].
+    /// The revision of the leader's fence: see [`Leadership::fence`].
     pub fence: Revision,
 }
 
@@ -53,23 +53,20 @@ impl From<&KeyValue> for Leader {
 }
 
 impl Election {
-    pub(crate) fn new(client: Client, name: Bytes) -> Self {
+    pub(crate) fn new(client: Client, name: &Bytes) -> Self {
         Self {
-            queue: Queue::new(client, "campaign", name, TTL),
+            line: Line::new(client, "campaign", name),
+            stop_budget: STOP_BUDGET,
         }
     }
 
-    /// How long nobody leads after a leader has died. Default: 15 s.
-    #[must_use]
-    pub fn ttl(mut self, ttl: Duration) -> Self {
-        self.queue.ttl = ttl;
-        self
-    }
+    line_settings!(line);
 
-    /// Leads with this lease rather than with one of its own.
+    /// How long work may go on after leadership was lost, before it is dropped where it stands: see
+    /// [`Election::run`]. Default: 10 s.
     #[must_use]
-    pub fn lease(mut self, lease: &Lease) -> Self {
-        self.queue.lease = Some(lease.clone());
+    pub fn stop_budget(mut self, budget: Duration) -> Self {
+        self.stop_budget = budget;
         self
     }
 
@@ -77,54 +74,48 @@ impl Election {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Lost`]: the lease ended, or somebody deleted the key, while it waited. Else as
-    /// any call.
+    /// [`ErrorKind::Lost`](crate::ErrorKind::Lost): the lease ended, or somebody deleted the key,
+    /// while it waited. Else as any call.
     ///
     /// # Cancel safety
     ///
     /// Safe: dropped, the candidate withdraws.
     pub async fn campaign(&self, value: impl IntoBytes) -> Result<Leadership, Error> {
-        let holding = self.queue.acquire(value.into_bytes()).await?;
+        let holding = self.line.acquire(value.into_bytes()).await?;
         Ok(Leadership { holding })
     }
 
-    /// Leads again and again, until `lead` ends while it still leads; what it returned.
-    ///
-    /// `lead` is called each time that this candidate is elected. When leadership is lost its
-    /// [`Leadership::token`] is cancelled, and it should end soon: it is waited for, and only then
-    /// the next campaign begins. So `lead` never runs twice at a time.
+    /// Waits until elected, for `time` at most.
     ///
     /// # Errors
     ///
-    /// As [`Election::campaign`], except for losses, after which there is another campaign.
+    /// [`ErrorKind::Timeout`](crate::ErrorKind::Timeout): not by then, and the candidate has
+    /// withdrawn. Else as [`Election::campaign`].
     ///
     /// # Cancel safety
     ///
-    /// Dropped, `lead` is dropped where it stands and leadership is resigned in the background.
-    pub async fn run<T, F>(
+    /// As [`Election::campaign`].
+    pub async fn campaign_within(
         &self,
+        time: Duration,
         value: impl IntoBytes,
-        mut lead: impl FnMut(Arc<Leadership>) -> F,
-    ) -> Result<T, Error>
-    where
-        F: Future<Output = T>,
-    {
-        let value = value.into_bytes();
-        loop {
-            let leadership = match self.campaign(&value).await {
-                Ok(leadership) => Arc::new(leadership),
-                Err(error) if *error.kind() == ErrorKind::Lost => continue,
-                Err(error) => return Err(error),
-            };
-            let result = lead(leadership.clone()).await;
-            if !leadership.is_held() {
-                continue;
-            }
-            if let Some(leadership) = Arc::into_inner(leadership) {
-                leadership.resign().await?;
-            }
-            return Ok(result);
-        }
+    ) -> Result<Leadership, Error> {
+        let holding = self.line.acquire_within(time, value.into_bytes()).await?;
+        Ok(Leadership { holding })
+    }
+
+    /// Leads if nobody does.
+    ///
+    /// # Errors
+    ///
+    /// As [`Election::campaign`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe.
+    pub async fn try_campaign(&self, value: impl IntoBytes) -> Result<Option<Leadership>, Error> {
+        let holding = self.line.try_acquire(value.into_bytes()).await?;
+        Ok(holding.map(|holding| Leadership { holding }))
     }
 
     /// Who leads, as of now; none if nobody does.
@@ -133,8 +124,20 @@ impl Election {
     ///
     /// Safe.
     pub async fn leader(&self) -> Result<Option<Leader>, Error> {
-        let contenders = self.queue.contenders().await?;
-        Ok(contenders.first().map(Leader::from))
+        let range = self.line.client.range(self.line.rivals.clone());
+        let first = range
+            .sort(SortBy::CreateRevision, SortOrder::Ascending)
+            .limit(1);
+        Ok(first.await?.kvs.first().map(Leader::from))
+    }
+
+    /// Who leads (first) and who waits, in order.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe.
+    pub async fn contenders(&self) -> Result<Vec<Contender>, Error> {
+        self.line.contenders().await
     }
 
     /// Follows who leads.
@@ -143,8 +146,8 @@ impl Election {
     ///
     /// Safe.
     pub async fn observe(&self) -> Result<LeaderChanges, Error> {
-        let range = KeyRange::prefix(&self.queue.prefix);
-        let cache = self.queue.client.cache(range).await?;
+        let range = KeyRange::prefix(&self.line.prefix);
+        let cache = self.line.client.cache(range).await?;
         Ok(LeaderChanges {
             changes: cache.subscribe(),
             cache,
@@ -189,26 +192,30 @@ impl LeaderChanges {
 }
 
 /// Leadership that is held. Dropped, it is resigned in the background.
+#[doc = ""]
+#[doc = fencing!()]
 #[derive(Debug)]
 #[must_use = "dropped, leadership is resigned"]
 pub struct Leadership {
-    holding: Holding,
+    pub(super) holding: Holding,
 }
 
 impl Leadership {
-    held!();
+    held!(holding.tenure);
 
     /// Changes what others see.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Lost`]: it leads no more, and nothing was written. Else as any write.
+    /// [`ErrorKind::Lost`](crate::ErrorKind::Lost): it leads no more, and nothing was written. Else
+    /// as any write.
     ///
     /// # Cancel safety
     ///
     /// Dropped, it may or may not have been written.
     pub async fn proclaim(&self, value: impl IntoBytes) -> Result<Revision, Error> {
-        self.holding.write("proclaim", value.into_bytes()).await
+        let tenure = &self.holding.tenure;
+        tenure.write("proclaim", value.into_bytes()).await
     }
 
     /// Lets the next one lead.

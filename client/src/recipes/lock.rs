@@ -4,51 +4,32 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::queue::{Holding, Queue, held};
+use super::contender::Contender;
+use super::hold::guard;
+use super::line::{Line, identity_setting, line_settings};
 use crate::client::Client;
 use crate::error::Error;
-use crate::lease::Lease;
-use crate::types::{IntoBytes, KeyValue};
-
-/// A lease of a lock whose user did not choose: how long others wait for a holder who has died.
-const TTL: Duration = Duration::from_secs(15);
 
 /// A lock by its name; settings, then [`Lock::acquire`].
 #[derive(Debug, Clone)]
 pub struct Lock {
-    queue: Queue,
-    value: Bytes,
+    pub(super) line: Line,
+}
+
+guard! {
+    /// A lock that is held. Dropped, it is released in the background.
+    LockGuard
 }
 
 impl Lock {
-    pub(crate) fn new(client: Client, name: Bytes) -> Self {
+    pub(crate) fn new(client: Client, name: &Bytes) -> Self {
         Self {
-            queue: Queue::new(client, "lock", name, TTL),
-            value: Bytes::new(),
+            line: Line::new(client, "lock", name),
         }
     }
 
-    /// How long others wait for a holder who has died. Default: 15 s.
-    #[must_use]
-    pub fn ttl(mut self, ttl: Duration) -> Self {
-        self.queue.ttl = ttl;
-        self
-    }
-
-    /// Holds it with this lease rather than with one of its own: all that goes with the lease is
-    /// lost together. Clones of a lease contend with each other like anybody else.
-    #[must_use]
-    pub fn lease(mut self, lease: &Lease) -> Self {
-        self.queue.lease = Some(lease.clone());
-        self
-    }
-
-    /// Who holds it, for people who look: the value of the holder's key. Default: empty.
-    #[must_use]
-    pub fn identity(mut self, value: impl IntoBytes) -> Self {
-        self.value = value.into_bytes();
-        self
-    }
+    line_settings!(line);
+    identity_setting!(line);
 
     /// Waits until it is held.
     ///
@@ -59,10 +40,26 @@ impl Lock {
     ///
     /// # Cancel safety
     ///
-    /// Safe: dropped, the place in the queue is given up.
+    /// Safe: dropped, the place in the line is given up.
     pub async fn acquire(&self) -> Result<LockGuard, Error> {
-        let holding = self.queue.acquire(self.value.clone()).await?;
-        Ok(LockGuard { holding })
+        let holding = self.line.acquire(self.line.identity.clone()).await?;
+        Ok(holding.into())
+    }
+
+    /// Waits until it is held, for `time` at most.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Timeout`](crate::ErrorKind::Timeout): it was not held by then, and the place in
+    /// the line is given up. Else as [`Lock::acquire`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Lock::acquire`].
+    pub async fn acquire_within(&self, time: Duration) -> Result<LockGuard, Error> {
+        let identity = self.line.identity.clone();
+        let holding = self.line.acquire_within(time, identity).await?;
+        Ok(holding.into())
     }
 
     /// Holds it if nobody else does.
@@ -75,8 +72,8 @@ impl Lock {
     ///
     /// Safe.
     pub async fn try_acquire(&self) -> Result<Option<LockGuard>, Error> {
-        let holding = self.queue.try_acquire(self.value.clone()).await?;
-        Ok(holding.map(|holding| LockGuard { holding }))
+        let holding = self.line.try_acquire(self.line.identity.clone()).await?;
+        Ok(holding.map(LockGuard::from))
     }
 
     /// Who holds it (first) and who waits, in order.
@@ -84,31 +81,7 @@ impl Lock {
     /// # Cancel safety
     ///
     /// Safe.
-    pub async fn contenders(&self) -> Result<Vec<KeyValue>, Error> {
-        self.queue.contenders().await
-    }
-}
-
-/// A lock that is held. Dropped, it is released in the background.
-#[derive(Debug)]
-#[must_use = "dropped, the lock is released"]
-pub struct LockGuard {
-    holding: Holding,
-}
-
-impl LockGuard {
-    held!();
-
-    /// Releases it; returns when the next one can have it.
-    ///
-    /// # Errors
-    ///
-    /// As any call; then it is released in the background.
-    ///
-    /// # Cancel safety
-    ///
-    /// Safe: dropped, it is released in the background.
-    pub async fn release(self) -> Result<(), Error> {
-        self.holding.release().await
+    pub async fn contenders(&self) -> Result<Vec<Contender>, Error> {
+        self.line.contenders().await
     }
 }

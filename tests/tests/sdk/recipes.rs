@@ -1,4 +1,4 @@
-//! Locks and elections: one at a time, in order, and with etcd's own tools in the same queue.
+//! Locks: one at a time, in order, and with etcd's own tools in the same line.
 
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -6,16 +6,16 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use gonfalon::{Client, ErrorKind, KeyRange, LeaderState, LostReason, Op};
+use gonfalon::{Client, ErrorKind, KeyRange, LostReason, Op};
 use gonfalon_tests::binaries::etcdctl;
 use gonfalon_tests::cluster::Cluster;
 
 use super::{each_server, relayed, within};
 
-const TTL: Duration = Duration::from_secs(3);
+pub(super) const TTL: Duration = Duration::from_secs(3);
 
 /// Waits until so many contend.
-async fn contenders(client: &Client, name: &str, wanted: u64) {
+pub(super) async fn contenders(client: &Client, name: &str, wanted: u64) {
     let range = || KeyRange::prefix(format!("{name}/"));
     let counted = async {
         loop {
@@ -51,7 +51,7 @@ async fn one_at_a_time_holds_a_lock_and_each_has_a_higher_fence() {
                 holders.fetch_sub(1, Ordering::SeqCst);
                 let fence = guard.fence();
                 guard.release().await.unwrap();
-                fence
+                fence.revision()
             }));
         }
         let mut fences = Vec::new();
@@ -79,7 +79,12 @@ async fn a_lock_that_is_taken_is_not_waited_for_unless_asked() {
         contenders(&client, "t", 2).await;
         let names = lock.contenders().await.unwrap();
         assert_eq!(names[0].key, *guard.key());
-        assert_eq!(names[1].value, "second");
+        assert_eq!(names[1].identity, "second");
+        assert!(names[0].is_holder && !names[1].is_holder && names[0].since < names[1].since);
+        assert_eq!((names[1].position, names[0].lease), (1, Some(lease.id())));
+        let late = lock.acquire_within(Duration::from_millis(100)).await;
+        assert_eq!(*late.unwrap_err().kind(), ErrorKind::Timeout);
+        contenders(&client, "t", 2).await;
         // Dropping is enough.
         drop(guard);
         let second = within(waiting).await.unwrap().unwrap();
@@ -165,7 +170,7 @@ async fn a_holder_whose_key_or_lease_is_gone_is_told_and_can_write_nothing() {
     .await;
 }
 
-fn etcdctl_with(cluster: &Cluster, arguments: &[&str]) -> Command {
+pub(super) fn etcdctl_with(cluster: &Cluster, arguments: &[&str]) -> Command {
     let mut command = Command::new(etcdctl().expect("etcdctl is installed"));
     command
         .env("ETCDCTL_API", "3")
@@ -194,103 +199,29 @@ async fn etcds_own_lock_and_ours_exclude_each_other() {
     .await;
 }
 
+/// What every gRPC client can ask of a server: etcd's own lock service, here by the crate
+/// `etcd-client`.
 #[tokio::test]
-async fn candidates_lead_in_turn_and_everybody_sees_who() {
+async fn the_servers_lock_service_and_ours_exclude_each_other() {
     each_server(async |cluster, client| {
-        let election = client.election("e").ttl(TTL);
-        let mut seen = super::client(cluster)
-            .election("e")
-            .observe()
-            .await
-            .unwrap();
-        assert_eq!(within(seen.next()).await, Some(LeaderState::Vacant));
-        let value = async |seen: &mut gonfalon::LeaderChanges| match within(seen.next()).await {
-            Some(LeaderState::Led(leader)) => leader,
-            other => panic!("{other:?}"),
-        };
-
-        let first = election.campaign("one").await.unwrap();
-        let led = value(&mut seen).await;
-        assert_eq!(
-            (led.value.as_ref(), led.fence),
-            (&b"one"[..], first.fence())
-        );
-        first.proclaim("still one").await.unwrap();
-        assert_eq!(value(&mut seen).await.value, "still one");
-        let second = election.clone();
-        let second = tokio::spawn(async move { second.campaign("two").await });
-        contenders(&client, "e", 2).await;
-        assert_eq!(election.leader().await.unwrap().unwrap().value, "still one");
-        first.resign().await.unwrap();
-        let second = within(second).await.unwrap().unwrap();
-        assert_eq!(value(&mut seen).await.value, "two");
-
-        client.delete(second.key()).await.unwrap();
-        assert_eq!(within(seen.next()).await, Some(LeaderState::Vacant));
-        let error = second.proclaim("me?").await.unwrap_err();
-        assert_eq!(*error.kind(), ErrorKind::Lost);
-        assert_eq!(election.leader().await.unwrap(), None);
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn etcds_own_election_and_ours_have_one_leader() {
-    each_server(async |cluster, client| {
-        let mut theirs = etcdctl_with(cluster, &["elect", "job", "theirs"]);
-        let mut theirs = theirs.spawn().unwrap();
-        contenders(&client, "job", 1).await;
-        let election = client.election("job").ttl(TTL);
-        let led = election.leader().await.unwrap().unwrap();
-        assert_eq!(led.value, "theirs");
-        let ours = tokio::spawn(async move { election.campaign("ours").await });
-        contenders(&client, "job", 2).await;
-        assert!(!ours.is_finished());
-        client.delete(&led.key).await.unwrap();
-        let ours = within(ours).await.unwrap().unwrap();
-        assert!(ours.is_held() && ours.fence() > led.fence);
-        theirs.kill().unwrap();
-        theirs.wait().unwrap();
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn a_leaders_work_is_cancelled_waited_for_and_begun_again() {
-    each_server(async |_, client| {
-        let at_work = Arc::new(AtomicU32::new(0));
-        let terms = Arc::new(AtomicU32::new(0));
-        let election = client.election("r").ttl(TTL);
-        let (work, begun) = (at_work.clone(), terms.clone());
-        let running = tokio::spawn(async move {
-            let lead = |leadership: Arc<gonfalon::Leadership>| {
-                let (work, begun) = (work.clone(), begun.clone());
-                async move {
-                    assert_eq!(work.fetch_add(1, Ordering::SeqCst), 0, "twice at a time");
-                    let term = begun.fetch_add(1, Ordering::SeqCst) + 1;
-                    if term < 3 {
-                        leadership.token().cancelled().await;
-                        // It takes a while to stop.
-                        tokio::time::sleep(Duration::from_millis(50)).await;
-                    }
-                    work.fetch_sub(1, Ordering::SeqCst);
-                    term
-                }
-            };
-            election.run("me", lead).await
-        });
-        for term in 1..3 {
-            let elected = async {
-                while terms.load(Ordering::SeqCst) < term {
-                    tokio::time::sleep(Duration::from_millis(5)).await;
-                }
-            };
-            within(elected).await;
-            let leader = client.election("r").leader().await.unwrap().unwrap();
-            client.delete(&leader.key).await.unwrap();
+        let guard = client.lock("rpc").ttl(TTL).acquire().await.unwrap();
+        let endpoints = cluster.endpoints();
+        let mut theirs = etcd_client::Client::connect(endpoints, None).await.unwrap();
+        let lease = theirs.lease_grant(30, None).await.unwrap().id();
+        let options = etcd_client::LockOptions::new().with_lease(lease);
+        let mut waiting = Box::pin(theirs.lock("rpc", Some(options)));
+        // It is sent when it is polled.
+        assert!((&mut waiting).now_or_never().is_none());
+        let queued = contenders(&client, "rpc", 2);
+        tokio::select! {
+            _ = &mut waiting => panic!("two hold it"),
+            () = queued => {}
         }
-        assert_eq!(within(running).await.unwrap().unwrap(), 3);
-        assert_eq!(client.election("r").leader().await.unwrap(), None);
+        guard.release().await.unwrap();
+        let key = within(waiting).await.unwrap().key().to_vec();
+        assert!(client.lock("rpc").try_acquire().await.unwrap().is_none());
+        client.delete(&key).await.unwrap();
+        assert!(client.lock("rpc").try_acquire().await.unwrap().is_some());
     })
     .await;
 }

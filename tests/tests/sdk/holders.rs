@@ -1,0 +1,150 @@
+//! Holders that are stopped, and clusters that lose their leader: never two who both pass their
+//! fence.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use futures::future::join_all;
+use gonfalon::{Client, Lease, Op, Revision};
+use gonfalon_tests::binaries::Server;
+use gonfalon_tests::cluster::Cluster;
+use gonfalon_tests::process::{Process, Signal};
+
+use super::recipes::contenders;
+use super::{each_server, within};
+
+/// Every value that was written to the register, in order.
+async fn register(client: &Client, since: Revision) -> Vec<i64> {
+    let now = client.get("register").await.expect("the server answers");
+    let now = now.expect("it was written").mod_revision;
+    let watch = client.watch("register").from(since);
+    let mut watch = watch.await.expect("the server answers");
+    let mut written = Vec::new();
+    while watch.position() < now {
+        for event in super::next(&mut watch).await.events {
+            let digits = event.kv.value_str().expect("it is text");
+            written.push(digits.parse().expect("it is a number"));
+        }
+    }
+    written
+}
+
+fn lines(log: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn a_holder_who_is_stopped_for_longer_than_his_lease_writes_nothing_when_he_wakes_up() {
+    each_server(async |cluster, client| {
+        client.put("register", "0").await.unwrap();
+        for round in 0..3 {
+            let log = cluster.dir().join(format!("holder{round}.log"));
+            let mut command = Command::new(env!("CARGO_BIN_EXE_holder"));
+            command.args([&cluster.member(0).endpoint(), "stopped", "2"]);
+            let mut holder = Process::spawn(command, &log).unwrap();
+            let at_work = async {
+                while lines(&log).len() < 3 + round {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            };
+            within(at_work).await;
+            let lock = client.lock("stopped").ttl(Duration::from_secs(2));
+            let next = tokio::spawn(async move { within(lock.acquire()).await.unwrap() });
+            contenders(&client, "stopped", 2).await;
+            holder.signal(Signal::STOP).unwrap();
+            let next = within(next).await.unwrap();
+            let value = next.fence().revision().to_string();
+            let written = next.txn().then(Op::put("register", value)).await.unwrap();
+            assert!(written.succeeded && next.is_held());
+            let before = lines(&log).len();
+            holder.signal(Signal::CONT).unwrap();
+            // It finds out at its first look, whenever that was.
+            holder.wait(super::PATIENCE).await.unwrap();
+            let after = lines(&log).split_off(before);
+            // One line may have been on its way when it was stopped, and one look had been made.
+            assert!(after.len() <= 3, "{after:?}");
+            let last = after.last().expect("it says that it has lost");
+            assert!(last.starts_with("believed=false written=false"), "{last}");
+            next.release().await.unwrap();
+        }
+        let written = register(&client, Revision::new(2)).await;
+        assert!(
+            written.is_sorted(),
+            "a fence was passed by an older one: {written:?}"
+        );
+    })
+    .await;
+}
+
+/// Holders and waiters, each of them a client of all members.
+async fn twenty_five<G, F: Future<Output = G>>(
+    cluster: &Cluster,
+    hold: impl Fn(Client, Lease, usize) -> F,
+) -> Vec<G> {
+    let holders = (0..25).map(async |number| {
+        let client = super::client(cluster);
+        let lease = client
+            .grant(Duration::from_secs(20))
+            .await
+            .expect("the server answers");
+        hold(client, lease, number).await
+    });
+    join_all(holders).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fifty_locks_and_elections_outlive_the_leader_of_the_cluster() {
+    let mut cluster = Cluster::start(Server::Gonfalon, 3).await.unwrap();
+    let lock = async |client: Client, lease, number| {
+        let lock = client.lock(format!("l{number}")).lease(&lease);
+        within(lock.acquire()).await.unwrap()
+    };
+    let lead = async |client: Client, lease, number| {
+        let election = client.election(format!("e{number}")).lease(&lease);
+        within(election.campaign("first")).await.unwrap()
+    };
+    let locks = twenty_five(&cluster, lock).await;
+    let leaders = twenty_five(&cluster, lead).await;
+    let mut waiting = Vec::new();
+    for number in 0..25 {
+        let client = super::client(&cluster);
+        waiting.push(tokio::spawn(async move {
+            let lock = client.lock(format!("l{number}"));
+            let guard = lock.acquire().await.unwrap();
+            let election = client.election(format!("e{number}"));
+            let leadership = election.campaign("second").await.unwrap();
+            (guard, leadership)
+        }));
+    }
+    let client = super::client(&cluster);
+    for number in 0..25 {
+        contenders(&client, &format!("l{number}"), 2).await;
+    }
+    let leader = cluster.leader().await.unwrap();
+    cluster.kill(leader).unwrap();
+    // The others elect a new one; whoever holds something still does, and can prove it.
+    for guard in &locks {
+        let proven = within(guard.txn().then(Op::put("p", "")).into_future()).await;
+        assert!(proven.unwrap().succeeded && guard.is_held(), "{guard:?}");
+    }
+    for leadership in &leaders {
+        within(leadership.proclaim("still first")).await.unwrap();
+        assert!(leadership.is_held(), "{leadership:?}");
+    }
+    assert!(
+        waiting.iter().all(|task| !task.is_finished()),
+        "two hold it"
+    );
+    for (guard, leadership) in locks.into_iter().zip(leaders) {
+        let fences = (guard.fence(), leadership.fence());
+        within(guard.release()).await.unwrap();
+        within(leadership.resign()).await.unwrap();
+        let (next, leads) = within(waiting.remove(0)).await.unwrap();
+        assert!(next.fence() > fences.0 && leads.fence() > fences.1);
+        assert!(next.is_held() && leads.is_held());
+    }
+    cluster.start_member(leader).unwrap();
+    cluster.ready().await.unwrap();
+}
