@@ -268,10 +268,13 @@ impl Transport {
         }
     }
 
-    /// An endpoint for a stream: not `after`, which failed, if there is another.
-    pub(crate) fn endpoint_for_stream(&self, after: Option<&Arc<Endpoint>>) -> Arc<Endpoint> {
-        let tried: Vec<_> = after.into_iter().cloned().collect();
-        self.endpoints.pick(&tried)
+    /// An endpoint for a stream: none of `tried`, the last of which failed last, if there is another;
+    /// when all were tried, they are tried again.
+    pub(crate) fn endpoint_for_stream(&self, tried: &mut Vec<Arc<Endpoint>>) -> Arc<Endpoint> {
+        if self.endpoints.are_all_in(tried) {
+            tried.drain(..tried.len().saturating_sub(1));
+        }
+        self.endpoints.pick(tried)
     }
 
     /// Whether there is another endpoint that could be asked instead.

@@ -1,11 +1,20 @@
 //! The client against the server in memory, which does on request what real servers do rarely.
 
+#[path = "proofs/compaction.rs"]
+mod compaction;
+#[path = "proofs/cuts.rs"]
+mod cuts;
+#[path = "proofs/members.rs"]
+mod members;
 #[path = "proofs/server.rs"]
 mod server;
+#[path = "proofs/slow.rs"]
+mod slow;
 
 use std::time::Duration;
 
-use gonfalon::{Batch, Watch};
+use gonfalon::testkit::FakeServer;
+use gonfalon::{Batch, Event, KeyRange, Revision, Watch};
 
 /// How long something that must happen may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -28,4 +37,52 @@ fn told(batch: &Batch) -> Vec<(String, String)> {
     events
         .map(|event| (text(&event.kv.key), text(&event.kv.value)))
         .collect()
+}
+
+/// What a watch must tell: every change of its keys, as the state machine has it.
+struct Model {
+    range: KeyRange,
+    /// Everything up to here has been told.
+    told: Revision,
+}
+
+impl Model {
+    fn after(range: KeyRange, told: Revision) -> Self {
+        Self { range, told }
+    }
+
+    /// What is still to be told.
+    fn untold(&self, server: &FakeServer) -> Vec<Event> {
+        let changes = server.changes_after(self.told);
+        let wanted = changes.into_iter();
+        wanted
+            .filter(|event| self.range.contains(&event.kv.key))
+            .collect()
+    }
+
+    /// Takes all that is still to be told from `watch`, and compares.
+    async fn take(&mut self, server: &FakeServer, watch: &mut Watch) {
+        let wanted = self.untold(server);
+        let mut seen: Vec<Event> = Vec::new();
+        while seen.len() < wanted.len() {
+            let batch = next(watch).await;
+            assert!(!batch.is_coalesced && !batch.is_relisted, "{batch:?}");
+            seen.extend(batch.events);
+            let rest = wanted.get(seen.len());
+            let last = seen.last().map(|event| event.kv.mod_revision);
+            assert_ne!(
+                rest.map(|event| event.kv.mod_revision),
+                last,
+                "a batch ends with a whole revision"
+            );
+        }
+        assert_eq!(seen, wanted, "what was told, and what happened");
+        self.told = server.revision();
+    }
+}
+
+/// A number that the environment sets.
+fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().expect("it is a number"))
 }

@@ -198,7 +198,7 @@ impl Open {
 
 impl Work {
     async fn run(mut self, stop: CancellationToken) {
-        let mut failed: Option<Arc<Endpoint>> = None;
+        let mut failed: Vec<Arc<Endpoint>> = Vec::new();
         let mut failures = 0;
         loop {
             self.take_orders();
@@ -210,7 +210,7 @@ impl Work {
                     () = self.wanted.left() => continue,
                 }
             }
-            let endpoint = self.transport.endpoint_for_stream(failed.as_ref());
+            let endpoint = self.transport.endpoint_for_stream(&mut failed);
             let status = tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
@@ -223,8 +223,8 @@ impl Work {
                 self.transport.forget_token();
             }
             self.transport.stream_report(&endpoint, false);
-            failures = if failed.is_some() { failures + 1 } else { 0 };
-            failed = Some(endpoint);
+            failures = if failed.is_empty() { 0 } else { failures + 1 };
+            failed.push(endpoint);
             let pause = self.pause(failures);
             self.check_lapses();
             tokio::select! {

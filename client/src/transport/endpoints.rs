@@ -138,6 +138,11 @@ impl Endpoints {
         others.any(|one| one.rests_until().is_none())
     }
 
+    /// Whether there is none that is not among `tried`.
+    pub(super) fn are_all_in(&self, tried: &[Arc<Endpoint>]) -> bool {
+        self.list().iter().all(|one| contains(tried, one))
+    }
+
     pub(super) fn names(&self) -> Vec<Arc<str>> {
         self.list().iter().map(|one| one.name()).collect()
     }

@@ -4,7 +4,7 @@
 //! queue for each watch (`inbox.rs`) refuses rather than waits. So nothing that an application does
 //! keeps the stream from being read.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
@@ -83,7 +83,7 @@ impl Watches {
             let hub = Hub {
                 transport: self.transport.clone(),
                 wanted: self.wanted.clone(),
-                watchers: HashMap::new(),
+                watchers: BTreeMap::new(),
             };
             tokio::spawn(hub.run());
         }
@@ -135,7 +135,7 @@ impl Drop for RemoveOnDrop<'_> {
 struct Hub {
     transport: Arc<Transport>,
     wanted: Arc<Orders<Order>>,
-    watchers: HashMap<i64, Watcher>,
+    watchers: BTreeMap<i64, Watcher>,
 }
 
 /// One stream.
@@ -163,7 +163,7 @@ enum Over {
 
 impl Hub {
     async fn run(mut self) {
-        let mut failed: Option<Arc<Endpoint>> = None;
+        let mut tried: Vec<Arc<Endpoint>> = Vec::new();
         let mut pauses = self.transport.pauses();
         // Streams that did not last, one after the other.
         let mut failures = 0;
@@ -176,7 +176,7 @@ impl Hub {
                     () = self.wanted.left() => continue,
                 }
             }
-            let endpoint = self.transport.endpoint_for_stream(failed.as_ref());
+            let endpoint = self.transport.endpoint_for_stream(&mut tried);
             let began = Instant::now();
             let over = self.stream(&endpoint).await;
             for watcher in self.watchers.values_mut() {
@@ -186,14 +186,18 @@ impl Hub {
             match over {
                 Over::Closed => return self.end_all(),
                 Over::Idle => {
-                    (failed, failures) = (None, 0);
+                    failures = 0;
+                    tried.clear();
                     continue;
                 }
-                Over::OldToken => failed = None,
+                Over::OldToken => tried.clear(),
                 Over::Failed(verdict) => {
                     self.transport.stream_report(&endpoint, false);
                     tracing::debug!(endpoint = %endpoint.name(), error = %verdict.error, "watches move on");
-                    failed = Some(endpoint);
+                    if began.elapsed() >= GOOD_AFTER {
+                        tried.clear();
+                    }
+                    tried.push(endpoint);
                 }
             }
             if began.elapsed() >= GOOD_AFTER {

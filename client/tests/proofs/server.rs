@@ -250,7 +250,7 @@ async fn a_restored_store_is_what_it_was() {
     assert_eq!(client.get("k").await.unwrap().unwrap().value, "1");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_server_that_is_gone_is_gone() {
     let server = FakeServer::start();
     let client = server
