@@ -92,11 +92,12 @@ impl Schedule {
                 oldest
             }
         };
-        if !is_due {
-            return None;
-        }
+        is_due.then_some(target)
+    }
+
+    /// It is compacted; the next time is a period from now.
+    fn done(&mut self, now: Instant) {
         self.next_compaction = now + self.period();
-        Some(target)
     }
 
     /// A member that does not lead samples nothing, and starts over when it does.
@@ -133,14 +134,17 @@ impl Node {
             let (revision, compacted) = self
                 .store()
                 .read(|state, _| (state.revision(), state.compacted()));
-            let target = schedule.look(Instant::now(), revision);
-            if let Some(target) = target.filter(|target| *target > compacted) {
-                self.compact(target).await;
+            let Some(target) = schedule.look(Instant::now(), revision) else {
+                continue;
+            };
+            if target <= compacted || self.compact(target).await {
+                schedule.done(Instant::now());
             }
         }
     }
 
-    async fn compact(&self, revision: Revision) {
+    /// Whether it is compacted; if not, the next look finds it due again.
+    async fn compact(&self, revision: Revision) -> bool {
         let reply = self.propose(Command::Compact { revision }).await;
         match reply.map(|reply| reply.result) {
             Ok(Ok(_)) => tracing::info!(%revision, "compacted automatically"),
@@ -148,8 +152,10 @@ impl Node {
             Ok(Err(refused)) => tracing::debug!(%revision, %refused, "automatic compaction"),
             Err(error) => {
                 tracing::warn!(%revision, %error, "automatic compaction failed; trying again");
+                return false;
             }
         }
+        true
     }
 }
 
@@ -171,6 +177,7 @@ mod tests {
             let revision = Revision::new(i64::try_from(passed.as_secs()).unwrap());
             if let Some(target) = schedule.look(start + passed, revision) {
                 hits.push((passed.as_secs() / 60, target.get()));
+                schedule.done(start + passed);
             }
         }
         hits
@@ -192,6 +199,23 @@ mod tests {
     async fn a_count_of_revisions_is_kept_every_five_minutes() {
         let hits = run(AutoCompaction::Revision(100), 3);
         assert_eq!(hits, [(5, 200), (10, 500), (15, 800)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_compaction_that_failed_is_due_at_the_next_look() {
+        let start = Instant::now();
+        let option = AutoCompaction::Periodic(minutes(180));
+        let mut schedule = Schedule::new(option, start).unwrap();
+        let mut look = |minute, revision| {
+            let target = schedule.look(start + minutes(minute), Revision::new(revision));
+            target.map(Revision::get)
+        };
+        assert_eq!(look(0, 5), None);
+        assert_eq!(look(180, 9), Some(5));
+        assert_eq!(look(186, 9), Some(5), "nobody said that it was done");
+        schedule.done(start + minutes(186));
+        let next = schedule.look(start + minutes(192), Revision::new(9));
+        assert_eq!(next, None);
     }
 
     #[tokio::test(start_paused = true)]
