@@ -20,6 +20,9 @@ pub enum Error {
         /// The store's revision.
         current: Revision,
     },
+    /// A key of no bytes. The API refuses it before; a log may hold what an older version let pass.
+    #[error("a key is empty")]
+    EmptyKey,
     /// `ignore_value` or `ignore_lease` on a key that does not exist.
     #[error("key not found")]
     KeyNotFound,

@@ -251,8 +251,8 @@ impl State {
     ) -> Result<Result<Answer, Error>, HistoryError> {
         let keyspace = &mut self.keyspace;
         Ok(match command {
-            Command::Put(put) => keyspace
-                .check_lease(put)
+            Command::Put(put) => check_key(put)
+                .and_then(|()| keyspace.check_lease(put))
                 .and_then(|()| keyspace.check_kept(put))
                 .map(|()| Answer::Put(keyspace.put(&mut Write::new(changes), put))),
             Command::DeleteRange(delete) => {
@@ -313,6 +313,14 @@ impl State {
     pub(crate) fn restore_member(&mut self, id: MemberId, info: MemberInfo) {
         self.members.insert(id, info);
     }
+}
+
+/// Whether a put has a key.
+pub(crate) fn check_key(put: &Put) -> Result<(), Error> {
+    if put.key.is_empty() {
+        return Err(Error::EmptyKey);
+    }
+    Ok(())
 }
 
 /// The keys and the leases that they are attached to, which change together.

@@ -6,7 +6,7 @@
 
 use crate::command::{Compare, CompareTarget, DeleteRange, Op, Put, Range, Relation, Txn};
 use crate::mvcc::{Store, Version, Write};
-use crate::state::Keyspace;
+use crate::state::{Keyspace, check_key};
 use crate::{Error, History, HistoryError, OpAnswer, OpResult, TxnAnswer};
 
 /// The branch of a transaction that is taken.
@@ -54,8 +54,8 @@ pub(crate) fn check(branch: &Branch<'_>, keyspace: &Keyspace) -> Result<(), Erro
 
 fn check_puts(branch: &Branch<'_>, keyspace: &Keyspace) -> Result<(), Error> {
     branch.steps.iter().try_for_each(|step| match step {
-        Step::Put(put) => keyspace
-            .check_kept(put)
+        Step::Put(put) => check_key(put)
+            .and_then(|()| keyspace.check_kept(put))
             .and_then(|()| keyspace.check_lease(put)),
         Step::Txn(branch) => check_puts(branch, keyspace),
         Step::Range(_) | Step::DeleteRange(_) => Ok(()),

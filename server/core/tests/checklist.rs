@@ -8,7 +8,9 @@ mod recorded;
 mod script;
 
 use bytes::Bytes;
-use gonfalon_core::command::{Batch, Command, DeleteRange, Put, Range};
+use gonfalon_core::command::{
+    Batch, Command, Compare, CompareTarget, DeleteRange, Op, Put, Range, Relation, Txn,
+};
 use gonfalon_core::{
     Changes, KeyRange, LeaseId, LoadedVersion, MemberId, NoHistory, Revision, State,
 };
@@ -207,7 +209,36 @@ fn what_is_refused_hands_out_no_changes() {
         ignore_value: false,
         ignore_lease: false,
     };
+    let without_key = |branch: &str| {
+        let ops = vec![Op::Put(put("a", 0)), Op::Put(put("", 0))];
+        let [success, failure] = match branch {
+            "success" => [ops, vec![]],
+            _ => [vec![], ops],
+        };
+        let is_new = Compare {
+            range: KeyRange::single(Bytes::from_static(b"a")),
+            target: CompareTarget::Version(0),
+            relation: match branch {
+                "success" => Relation::Equal,
+                _ => Relation::Greater,
+            },
+        };
+        Txn {
+            compare: vec![is_new],
+            success,
+            failure,
+        }
+    };
+    let nested = Txn {
+        compare: vec![],
+        success: vec![Op::Txn(without_key("failure"))],
+        failure: vec![],
+    };
     for command in [
+        Command::Put(put("", 0)),
+        Command::Txn(without_key("success")),
+        Command::Txn(without_key("failure")),
+        Command::Txn(nested),
         Command::Put(put("a", 9)),
         Command::Put(Put {
             ignore_value: true,

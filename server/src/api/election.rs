@@ -8,7 +8,7 @@ use futures::stream::BoxStream;
 use gonfalon_core::command::{Op, Txn};
 use gonfalon_core::{LeaseId, Revision};
 use gonfalon_proto::v3electionpb as pb;
-use gonfalon_wire::render;
+use gonfalon_wire::{Refusal, render};
 use pb::election_server::Election;
 use tonic::{Request, Response, Status};
 
@@ -57,8 +57,10 @@ impl Election for Api {
     ) -> Result<Response<pb::ProclaimResponse>, Status> {
         let pb::ProclaimRequest { leader, value } = request.into_inner();
         let leader = leader.ok_or(Failure::LeaderMissing)?;
-        let lease = self.session(leader.lease).await?;
-        let revision = self.publish(&place(leader), lease, value).await?;
+        let session = leader.lease;
+        let place = place(leader)?;
+        let lease = self.session(session).await?;
+        let revision = self.publish(&place, lease, value).await?;
         Ok(Response::new(pb::ProclaimResponse {
             header: Some(self.header(revision)),
         }))
@@ -95,7 +97,7 @@ impl Election for Api {
         request: Request<pb::ResignRequest>,
     ) -> Result<Response<pb::ResignResponse>, Status> {
         let leader = request.into_inner().leader.ok_or(Failure::LeaderMissing)?;
-        let revision = self.leave(place(leader)).await?;
+        let revision = self.leave(place(leader)?).await?;
         Ok(Response::new(pb::ResignResponse {
             header: Some(self.header(revision)),
         }))
@@ -125,9 +127,13 @@ impl Api {
     }
 }
 
-fn place(leader: pb::LeaderKey) -> Place {
-    Place {
+/// The place that a caller says he has.
+fn place(leader: pb::LeaderKey) -> Result<Place, Failure> {
+    if leader.key.is_empty() {
+        return Err(Refusal::EmptyKey.into());
+    }
+    Ok(Place {
         key: leader.key,
         created: Revision::new(leader.rev),
-    }
+    })
 }

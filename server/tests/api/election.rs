@@ -114,6 +114,23 @@ async fn a_leader_is_elected_proclaims_and_resigns() {
     );
 }
 
+/// "The key without a name was never created" is true: nobody may lead under it.
+#[tokio::test]
+async fn a_leadership_without_a_key_is_refused_and_leaves_nothing_behind() {
+    let member = Member::alone().await;
+    let nobody = LeaderKey::default();
+    let refused = proclaim(&member, Some(nobody.clone()), "v").await;
+    let no_key = (Code::Unknown, "etcdserver: key is not provided");
+    assert_eq!(told(&refused.unwrap_err()), no_key);
+    let request = ResignRequest {
+        leader: Some(nobody),
+    };
+    let refused = client(&member).resign(request).await;
+    assert_eq!(told(&refused.unwrap_err()), no_key);
+    assert!(leader(&member).await.is_err());
+    member.put("k", "the member goes on").await;
+}
+
 #[tokio::test]
 async fn candidates_succeed_each_other_and_observers_are_told() {
     let member = Member::alone().await;

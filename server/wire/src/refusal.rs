@@ -200,6 +200,7 @@ impl From<Error> for Refusal {
         match error {
             Error::Compacted { .. } => Self::Compacted,
             Error::FutureRevision { .. } => Self::FutureRevision,
+            Error::EmptyKey => Self::EmptyKey,
             Error::KeyNotFound => Self::KeyNotFound,
             Error::LeaseNotFound => Self::LeaseNotFound,
             Error::LeaseExists => Self::LeaseExists,
