@@ -49,6 +49,10 @@ pub const PROPOSAL_SWEEP: Duration = Duration::from_millis(100);
 /// Pause before asking again for a read index that could not be had.
 pub const READ_INDEX_RETRY: Duration = Duration::from_millis(20);
 
+/// Reads that wait for the next read index. Far more than clients have in flight: it bounds what
+/// piles up, a few dozen bytes each, while there is no leader.
+pub const READS_WAITING_MAX: usize = 100_000;
+
 /// How long a member that cannot be reached is left alone before it is tried again. One that comes
 /// back waits so long for what it has missed.
 pub const UNREACHABLE_PAUSE: Duration = Duration::from_millis(100);

@@ -243,13 +243,18 @@ impl Node {
         loop {
             let result = match self.leader() {
                 None => Err(NodeError::NoLeader),
-                Some(leader) if leader == self.id() => self.renew_here(id).await,
+                Some(leader) if leader == self.id() => self.renew_here(&[id]).await,
                 Some(leader) => {
                     let asked = self.inner.peers.keep_alive(leader, vec![id.get()]);
                     let renewed = self.of_leader(asked).await;
-                    renewed.map(|ttls| ttls.into_iter().next().filter(|&ttl| ttl > 0))
+                    renewed.map(|ttls| {
+                        ttls.into_iter()
+                            .map(|ttl| (ttl > 0).then_some(ttl))
+                            .collect()
+                    })
                 }
             };
+            let result = result.map(|ttls: Vec<_>| ttls.into_iter().next().flatten());
             if !passes_soon(&result, give_up).await {
                 return result;
             }
@@ -262,7 +267,7 @@ impl Node {
         loop {
             let result = match self.leader() {
                 None => Err(NodeError::NoLeader),
-                Some(leader) if leader == self.id() => self.remaining_here(id),
+                Some(leader) if leader == self.id() => self.remaining_here(id).await,
                 Some(leader) => {
                     let asked = self.inner.peers.lease_remaining(leader, id);
                     self.of_leader(asked).await
@@ -291,8 +296,28 @@ impl Node {
         self.metrics(|metrics| metrics.current_leader)
     }
 
-    /// Renews a lease if this member leads and a quorum has heard so recently.
-    async fn renew_here(&self, id: LeaseId) -> Result<Option<i64>, NodeError> {
+    /// Renews leases if this member leads; seconds granted to each, or none if there is no such
+    /// lease.
+    ///
+    /// One that is not there may be on its way: a follower acknowledges a grant once it is
+    /// committed, which may be before it is applied here.
+    async fn renew_here(&self, ids: &[LeaseId]) -> Result<Vec<Option<i64>>, NodeError> {
+        let mut is_caught_up = false;
+        let mut ttls = Vec::with_capacity(ids.len());
+        for &id in ids {
+            let mut ttl = self.renew_known(id).await?;
+            if ttl.is_none() && !is_caught_up {
+                self.linearize().await?;
+                is_caught_up = true;
+                ttl = self.renew_known(id).await?;
+            }
+            ttls.push(ttl);
+        }
+        Ok(ttls)
+    }
+
+    /// Renews a lease that is known here, if this member leads and a quorum has heard so recently.
+    async fn renew_known(&self, id: LeaseId) -> Result<Option<i64>, NodeError> {
         if !self.leads_surely() {
             return Err(NodeError::NotLeader);
         }
@@ -313,7 +338,9 @@ impl Node {
         }
     }
 
-    fn remaining_here(&self, id: LeaseId) -> Result<Option<LeaseRemaining>, NodeError> {
+    /// What is left of a lease, with everything that was acknowledged before the call.
+    async fn remaining_here(&self, id: LeaseId) -> Result<Option<LeaseRemaining>, NodeError> {
+        self.linearize().await?;
         self.inner
             .leases
             .remaining(id)

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use gonfalon_core::command::{Command, Put, Range};
 use gonfalon_core::{KeyRange, LeaseId, Reply};
+use gonfalon_proto::peer::ProposeRequest;
+use gonfalon_proto::peer::peer_client::PeerClient;
 use gonfalon_server::Server;
 use gonfalon_server::config::{Config, Invocation, Options};
 use gonfalon_server::metrics::View;
@@ -293,6 +295,115 @@ async fn a_lease_ends_on_every_member_and_renewals_reach_the_leader() {
     for member in members {
         member.stop().await;
     }
+}
+
+/// A follower acknowledges a grant once it is committed, and the leader may not have applied it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_is_known_wherever_it_is_asked_for_once_it_is_granted() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, members) = cluster(3, dir.path(), &[]).await;
+    let leader = members[0].node.status().leader.unwrap();
+    let (leaders, followers): (Vec<_>, Vec<_>) = members
+        .iter()
+        .map(|member| member.node.clone())
+        .partition(|node| node.identity().member_id == leader);
+    let load = {
+        let leader = leaders[0].clone();
+        tokio::spawn(async move {
+            let value = "v".repeat(1000);
+            loop {
+                let puts = (0..64).map(|i| put(&leader, "load", &value[i..]));
+                futures::future::join_all(puts).await;
+            }
+        })
+    };
+    for (i, (here, there)) in (1..=300).zip([(0, 1), (1, 0)].into_iter().cycle()) {
+        let (here, there) = (&followers[here], &followers[there]);
+        let id = LeaseId::new(i);
+        let grant = Command::LeaseGrant { id, ttl: 60 };
+        here.propose(grant).await.unwrap().result.unwrap();
+        let (renewed, left) = if i % 3 == 0 {
+            (there.lease_keep_alive(id).await, Ok(None))
+        } else {
+            (Ok(None), there.lease_remaining(id).await)
+        };
+        let is_known = renewed == Ok(Some(60)) || left.as_ref().is_ok_and(Option::is_some);
+        assert!(is_known, "lease {i}: {renewed:?}, {left:?}");
+    }
+    load.abort();
+    drop((leaders, followers));
+    for member in members {
+        member.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_alone_is_not_ready_and_raises_no_term() {
+    let dir = tempfile::tempdir().unwrap();
+    let election_timeout = ["--heartbeat-interval=20", "--election-timeout=200"];
+    let (configs, members) = cluster(3, dir.path(), &election_timeout).await;
+    for member in members {
+        member.stop().await;
+    }
+    let alone = Member::open(configs[0].clone()).await;
+    let term = alone.node.term();
+    let ready = tokio::time::timeout(Duration::from_secs(2), alone.node.published()).await;
+    assert!(ready.is_err(), "it knows its name, but there is no leader");
+    assert_eq!(
+        alone.node.term(),
+        term,
+        "it asks whether it would be elected before it stands"
+    );
+    let second = Member::open(configs[1].clone()).await;
+    for member in [&alone, &second] {
+        let ready = tokio::time::timeout(Duration::from_secs(20), member.node.published());
+        ready.await.expect("two of three have a leader");
+    }
+    assert!(alone.node.term() > term);
+    for member in [alone, second] {
+        member.stop().await;
+    }
+}
+
+/// Without an election a leader that lost what it had not synced could use a log id twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_starts_again_is_elected_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (configs, mut members) = cluster(1, dir.path(), &[]).await;
+    let mut member = members.pop().unwrap();
+    for _ in 0..3 {
+        let term = member.node.term();
+        member.stop().await;
+        member = Member::open(configs[0].clone()).await;
+        member.node.published().await;
+        assert!(member.node.term() > term, "term {term} goes on");
+    }
+    member.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_cannot_be_read_does_not_get_into_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let (configs, mut members) = cluster(1, dir.path(), &[]).await;
+    let member = members.pop().unwrap();
+    let peer_url = configs[0].initial.advertise_peer_urls[0].to_string();
+    let mut peer = PeerClient::connect(peer_url).await.unwrap();
+    let identity = member.node.identity();
+    let mut request = tonic::Request::new(ProposeRequest {
+        batch: b"\x09garbage".as_slice().into(),
+    });
+    let ids = [
+        ("gonfalon-cluster-id", format!("{:x}", identity.cluster_id)),
+        ("gonfalon-to", format!("{:x}", identity.member_id.get())),
+    ];
+    for (name, id) in ids {
+        request.metadata_mut().insert(name, id.parse().unwrap());
+    }
+    let refused = peer.propose(request).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::InvalidArgument, "{refused:?}");
+    put(&member.node, "k", "v").await.unwrap().result.unwrap();
+    assert_eq!(get(&member.node, "k").await.as_deref(), Some("v"));
+    member.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use futures::{Stream, StreamExt};
+use gonfalon_core::command::Batch;
 use gonfalon_core::{LeaseId, MemberId};
 use gonfalon_proto::peer::{self as pb, peer_server::Peer};
 use openraft::alias::{SnapshotMetaOf, SnapshotOf};
@@ -322,8 +323,13 @@ impl Peer for PeerService {
         request: Request<pb::ProposeRequest>,
     ) -> Result<Response<pb::ProposeResponse>, Status> {
         let node = self.check(&request)?;
-        let batch = Payload(request.into_inner().batch);
-        let error = match node.raft().client_write(batch).await {
+        let batch = request.into_inner().batch;
+        // What this version cannot read must not get into the log: every member would have to
+        // apply it, again after each start.
+        if let Err(error) = Batch::decode(batch.clone()) {
+            return Err(Status::invalid_argument(error.to_string()));
+        }
+        let error = match node.raft().client_write(Payload(batch)).await {
             Ok(written) => {
                 let log_id = Some(log_id_to_pb(written.log_id));
                 return Ok(Response::new(pb::ProposeResponse { log_id }));
@@ -342,14 +348,10 @@ impl Peer for PeerService {
         request: Request<pb::LeaseKeepAliveRequest>,
     ) -> Result<Response<pb::LeaseKeepAliveResponse>, Status> {
         let node = self.check(&request)?;
-        let mut ttls = Vec::new();
-        for id in request.into_inner().ids {
-            let renewed = node
-                .renew_here(LeaseId::new(id))
-                .await
-                .map_err(not_leading)?;
-            ttls.push(renewed.unwrap_or(0));
-        }
+        let ids = request.into_inner().ids.into_iter().map(LeaseId::new);
+        let ids: Vec<_> = ids.collect();
+        let ttls = node.renew_here(&ids).await.map_err(not_leading)?;
+        let ttls = ttls.into_iter().map(Option::unwrap_or_default).collect();
         Ok(Response::new(pb::LeaseKeepAliveResponse { ttls }))
     }
 
@@ -359,7 +361,7 @@ impl Peer for PeerService {
     ) -> Result<Response<pb::LeaseRemainingResponse>, Status> {
         let node = self.check(&request)?;
         let id = LeaseId::new(request.into_inner().id);
-        let found = node.remaining_here(id).map_err(not_leading)?;
+        let found = node.remaining_here(id).await.map_err(not_leading)?;
         Ok(Response::new(pb::LeaseRemainingResponse {
             found: found.is_some(),
             granted_ttl: found.map_or(0, |lease| lease.granted),

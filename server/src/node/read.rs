@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::peers::SharedPeers;
 use super::{NodeError, Raft};
-use crate::limits::READ_INDEX_RETRY;
+use crate::limits::{READ_INDEX_RETRY, READS_WAITING_MAX};
 use crate::metrics::{self, Metrics};
 use crate::raft::{LogId, TypeConfig};
 
@@ -30,6 +30,8 @@ pub(super) struct ReadIndex {
     /// Whether this member is the only voter, leads, and has applied its term's first entry. Then
     /// whatever was acknowledged was applied here before, and a read needs no round at all.
     is_alone: AtomicBool,
+    /// How long a read waits, from its arrival.
+    timeout: Duration,
     metrics: Arc<Metrics>,
 }
 
@@ -40,11 +42,12 @@ struct Waiting {
 }
 
 impl ReadIndex {
-    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(timeout: Duration, metrics: Arc<Metrics>) -> Self {
         Self {
             waiting: Mutex::default(),
             arrived: Notify::new(),
             is_alone: AtomicBool::new(false),
+            timeout,
             metrics,
         }
     }
@@ -60,16 +63,24 @@ impl ReadIndex {
         if self.is_alone.load(Ordering::Acquire) {
             return Ok(());
         }
+        let give_up = Instant::now() + self.timeout;
         let (sender, receiver) = oneshot::channel();
         {
             let mut waiting = self.lock();
             if waiting.is_closed {
                 return Err(NodeError::Stopped);
             }
+            if waiting.readers.len() >= READS_WAITING_MAX {
+                return Err(NodeError::TooManyRequests);
+            }
             waiting.readers.push(sender);
         }
         self.arrived.notify_one();
-        receiver.await.unwrap_or(Err(NodeError::Stopped))
+        match tokio::time::timeout_at(give_up, receiver).await {
+            Ok(answered) => answered.unwrap_or(Err(NodeError::Stopped)),
+            // The round under way when it arrived took all its time.
+            Err(_) => Err(NodeError::Timeout),
+        }
     }
 
     /// Serves the waiting reads, round by round, until `stop`.
@@ -78,7 +89,6 @@ impl ReadIndex {
         raft: Raft,
         peers: SharedPeers,
         applied: watch::Receiver<u64>,
-        timeout: Duration,
         stop: CancellationToken,
     ) {
         loop {
@@ -92,7 +102,7 @@ impl ReadIndex {
                 continue;
             }
             let metrics = &self.metrics.raft;
-            let round = round(&raft, &peers, applied.clone(), timeout, metrics);
+            let round = round(&raft, &peers, applied.clone(), self.timeout, metrics);
             let result = tokio::select! {
                 biased;
                 () = stop.cancelled() => Err(NodeError::Stopped),
@@ -138,10 +148,11 @@ async fn round(
         match attempt {
             Ok(Ok(read)) => break read.index,
             Ok(Err(NodeError::Stopped)) => return Err(NodeError::Stopped),
-            Ok(Err(error)) => {
+            Ok(Err(_)) => {
                 metrics.read_indexes_failed.inc();
+                // At the end of its time a read has timed out, whatever the last reason was.
                 if Instant::now() + READ_INDEX_RETRY >= give_up {
-                    return Err(error);
+                    return Err(NodeError::Timeout);
                 }
                 tokio::time::sleep(READ_INDEX_RETRY).await;
             }
@@ -205,5 +216,32 @@ fn not_leading(
             NotLeading::Error(NodeError::NoLeader)
         }
         RaftError::Fatal(_) => NotLeading::Error(NodeError::Stopped),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIMEOUT: Duration = Duration::from_secs(7);
+
+    fn reads() -> ReadIndex {
+        ReadIndex::new(TIMEOUT, Arc::new(Metrics::default()))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_read_waits_its_own_time_whatever_round_it_falls_into() {
+        let reads = reads();
+        let began = Instant::now();
+        assert_eq!(reads.linearize().await, Err(NodeError::Timeout));
+        assert_eq!(began.elapsed(), TIMEOUT, "nobody makes rounds here");
+    }
+
+    #[tokio::test]
+    async fn what_piles_up_without_a_leader_is_bounded() {
+        let reads = reads();
+        let waiting = (0..READS_WAITING_MAX).map(|_| oneshot::channel().0);
+        reads.lock().readers.extend(waiting);
+        assert_eq!(reads.linearize().await, Err(NodeError::TooManyRequests));
     }
 }

@@ -19,7 +19,7 @@ use super::network::Network;
 use super::pending::Pending;
 use super::propose::Proposer;
 use super::read::ReadIndex;
-use super::{Inner, Node};
+use super::{Inner, Node, NodeError};
 use crate::config::AutoCompaction;
 use crate::metrics::Metrics;
 use crate::raft::PeerNode;
@@ -166,7 +166,7 @@ impl Node {
                 proposer: Proposer::new(identity.member_id, pending, metrics.clone()),
                 identity,
                 store,
-                reads: ReadIndex::new(metrics),
+                reads: ReadIndex::new(config.request_timeout(), metrics),
                 leases,
                 peers,
                 heard: Mutex::default(),
@@ -234,7 +234,7 @@ impl Node {
                 inner.peers.clone(),
                 inner.applied.clone(),
             );
-            inner.reads.run(raft, peers, applied, timeout, token).await;
+            inner.reads.run(raft, peers, applied, token).await;
             Ok(())
         });
 
@@ -407,18 +407,28 @@ impl Node {
         }
     }
 
-    /// Tells the cluster this member's name and where clients reach it, until the cluster knows.
+    /// Tells the cluster this member's name and where clients reach it, until the cluster answers and
+    /// knows.
     async fn publish(&self, client_urls: Vec<String>) {
         let identity = self.identity();
         loop {
-            let is_known = self.store().read(|state, _| {
-                let mut members = state.members();
-                members.any(|(id, info)| {
-                    id == identity.member_id
-                        && info.name == identity.name
-                        && info.client_urls == client_urls
-                })
-            });
+            // Before there is a leader, a read could only fail.
+            let raft = self.raft().wait(None);
+            let elected = raft.metrics(|metrics| metrics.current_leader.is_some(), "a leader");
+            if elected.await.is_err() {
+                // Raft has ended; whoever waits is told so by the task that it waits for.
+                return std::future::pending().await;
+            }
+            // The own name may be on disk since long ago, when there is no leader now.
+            let is_known = match self.linearize().await {
+                Ok(()) => self.is_published(&client_urls),
+                Err(NodeError::Stopped) => return std::future::pending().await,
+                Err(error) => {
+                    tracing::warn!(%error, "not ready: the cluster does not answer; trying again");
+                    tokio::time::sleep(crate::limits::PUBLISH_RETRY).await;
+                    continue;
+                }
+            };
             if is_known {
                 return;
             }
@@ -432,6 +442,18 @@ impl Node {
                 tokio::time::sleep(crate::limits::PUBLISH_RETRY).await;
             }
         }
+    }
+
+    fn is_published(&self, client_urls: &[String]) -> bool {
+        let identity = self.identity();
+        self.store().read(|state, _| {
+            let mut members = state.members();
+            members.any(|(id, info)| {
+                id == identity.member_id
+                    && info.name == identity.name
+                    && info.client_urls == client_urls
+            })
+        })
     }
 
     /// Hands leadership over, stops Raft and brings everything to disk.
