@@ -27,6 +27,10 @@ pub(super) struct Inbox {
 struct Queue {
     batches: VecDeque<Batch>,
     bytes: usize,
+    /// At how many bytes it is full. Beyond the limit that was set while even the last change of
+    /// each key is more than that: twice as much then, so that a batch is not gone through again
+    /// for every event.
+    full_at: usize,
     position: Revision,
     state: WatchState,
     /// What comes after the last batch; taken once.
@@ -39,6 +43,7 @@ impl Inbox {
             queue: Mutex::new(Queue {
                 batches: VecDeque::new(),
                 bytes: 0,
+                full_at: bytes_max,
                 position: Revision::UNKNOWN,
                 state: WatchState::Resuming,
                 end: None,
@@ -53,7 +58,7 @@ impl Inbox {
     pub(super) fn push(&self, batch: Batch) -> bool {
         let mut queue = self.lock();
         let bytes = batch_bytes(&batch);
-        let is_full = queue.bytes + bytes > self.bytes_max && !queue.batches.is_empty();
+        let is_full = queue.bytes + bytes > queue.full_at && !queue.batches.is_empty();
         if is_full && self.overflow == Overflow::Fail {
             let from = queue.position.next();
             queue.end(Error::new(ErrorKind::Lagged { from }, "watch", ""));
@@ -72,6 +77,7 @@ impl Inbox {
                 },
             };
             queue.bytes = batch_bytes(&kept);
+            queue.full_at = self.bytes_max.max(2 * queue.bytes);
             queue.batches.push_back(kept);
         } else {
             queue.bytes += bytes;
@@ -120,6 +126,9 @@ impl Inbox {
         let mut queue = self.lock();
         if let Some(batch) = queue.batches.pop_front() {
             queue.bytes -= batch_bytes(&batch);
+            if queue.batches.is_empty() {
+                queue.full_at = self.bytes_max;
+            }
             return Poll::Ready(Some(Ok(batch)));
         }
         if queue.state != WatchState::Ended {
@@ -267,6 +276,28 @@ mod tests {
             })
             .collect();
         assert_eq!(got, [("b", 3, None), ("a", 4, Some(1))]);
+    }
+
+    /// A hundred keys in a queue for two of them, written again and again.
+    #[test]
+    fn a_queue_that_coalesces_holds_no_more_than_each_key_twice() {
+        let inbox = inbox(Overflow::CoalescePerKey);
+        let one = batch_bytes(&put("00", 2, 1));
+        for revision in 2..1000 {
+            let key = format!("{:02}", revision % 100);
+            assert!(inbox.push(put(&key, revision, 1)));
+            let bytes = inbox.lock().bytes;
+            assert!(bytes <= 2 * 100 * one, "{bytes} bytes at {revision}");
+        }
+        let mut last = std::collections::BTreeMap::new();
+        for batch in taken(&inbox) {
+            for event in batch.unwrap().events {
+                let before = last.insert(event.kv.key, event.kv.mod_revision.get());
+                assert!(before < Some(event.kv.mod_revision.get()));
+            }
+        }
+        assert!(last.values().copied().eq(900..1000), "{last:?}");
+        assert_eq!(inbox.lock().full_at, inbox.bytes_max, "it was emptied");
     }
 
     #[test]
