@@ -1,139 +1,61 @@
 //! A range of keys in memory, kept current: reads cost nanoseconds and never wait.
 //!
-//! One task lists the range at one revision and then follows a watch from there. After every batch
-//! it publishes a new [`Snapshot`] by swapping one pointer; readers keep whichever they hold. When
-//! the history that the watch needs is gone, the range is listed again, and subscribers are told the
-//! differences as if nothing had happened.
+//! One task lists the range at one revision and then follows a watch from there (`follow.rs`). After
+//! every batch it publishes a new [`Snapshot`] by swapping one pointer (`publish.rs`); readers keep
+//! whichever they hold. When the history that the watch needs is gone, the range is listed again, and
+//! subscribers are told the differences as if nothing had happened.
 //!
 //! Invariants
 //! - a snapshot is the whole range at one revision: no transaction is ever seen in part;
-//! - the revision that is published never goes back, unless the store was restored from a backup.
+//! - the revision that is published never goes back, unless the store was restored from a backup, or
+//!   what was published came from disk;
+//! - readers never wait: for no lock, no other reader, no writer, no disk.
 
+mod builder;
+mod disk;
 mod follow;
+#[cfg(feature = "internals")]
+pub mod internals;
+mod loss;
+#[cfg(test)]
+mod model;
+mod primitives;
+mod publish;
+mod save;
 mod snapshot;
+mod status;
+mod tree;
 mod typed;
+mod value;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout_at};
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::DropGuard;
 
-use crate::client::{Client, awaited};
+use crate::client::Client;
 use crate::error::{Error, ErrorKind};
 use crate::types::{KeyRange, KeyValue, Revision};
 
+pub use builder::CacheBuilder;
+pub use loss::{LossGuard, Withheld};
+pub use save::DiskCopy;
 pub use snapshot::{Change, Snapshot};
-pub use typed::{Cached, CachedBuilder, Loaded, ValueChanges, ValueError};
+pub use status::{CacheSource, CacheStatus, StatusChanges};
+pub use tree::CachedStructBuilder;
+pub use typed::{Cached, Loaded, ValueChanges, ValueError, ValueState};
+pub use value::CachedBuilder;
+
+use primitives::Listener;
+use publish::Publish;
+use save::Saver;
 
 /// The pause before the store is asked whether anything is still on its way: mostly the watch is
-/// faster.
+/// faster. It doubles with every question.
 const PROOF_PAUSE: Duration = Duration::from_millis(20);
-
-/// A cache to be: settings first, then await it.
-#[derive(Debug, Clone)]
-#[must_use = "nothing happens until it is awaited"]
-pub struct CacheBuilder {
-    client: Client,
-    range: KeyRange,
-    page_keys: u32,
-    deadline: Option<Duration>,
-}
-
-impl CacheBuilder {
-    pub(crate) fn new(client: Client, range: KeyRange) -> Self {
-        Self {
-            client,
-            range,
-            page_keys: 10_000,
-            deadline: None,
-        }
-    }
-
-    /// How many keys are read at once when the range is listed. Default: 10,000.
-    ///
-    /// # Panics
-    ///
-    /// If it is 0.
-    pub fn page_keys(mut self, keys: u32) -> Self {
-        assert!(keys > 0, "a page has at least one key");
-        self.page_keys = keys;
-        self
-    }
-
-    /// How long the first listing may take. Default: the client's.
-    pub fn deadline(mut self, deadline: Duration) -> Self {
-        self.deadline = Some(deadline);
-        self
-    }
-
-    async fn send(self) -> Result<Cache, Error> {
-        let deadline = self.deadline.unwrap_or(self.client.default_deadline());
-        let stop = CancellationToken::new();
-        let shared = Arc::new(Shared {
-            snapshot: ArcSwap::from_pointee(Snapshot::default()),
-            status: watch::Sender::new(CacheStatus::default()),
-        });
-        let follower = follow::Follower {
-            client: self.client.clone(),
-            range: self.range.clone(),
-            page_keys: self.page_keys,
-            shared: shared.clone(),
-        };
-        let cache = Cache {
-            inner: Arc::new(Inner {
-                shared,
-                client: self.client,
-                range: self.range,
-                _stop: stop.clone().drop_guard(),
-            }),
-        };
-        let first = follower.list();
-        let give_up = Instant::now() + deadline;
-        let late = || {
-            Error::new(
-                ErrorKind::Timeout,
-                "cache",
-                "the range was not listed in time",
-            )
-        };
-        let first = timeout_at(give_up, first).await.map_err(|_| late())??;
-        let started = follower.shared.clone();
-        started.publish(first);
-        tokio::spawn(follower.run(stop));
-        Ok(cache)
-    }
-}
-
-awaited!(CacheBuilder => Cache);
-
-/// How current a cache is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct CacheStatus {
-    /// The revision that its snapshot is of: nothing in the range has changed between this and the
-    /// last change before it.
-    pub revision: Revision,
-    /// Since when no member reports changes; none while one does.
-    pub cut_off_since: Option<Instant>,
-    /// How often the whole range was listed, the first time included.
-    pub listings: u64,
-    /// Whether the client was closed: nothing will change any more.
-    pub is_closed: bool,
-}
-
-impl Default for CacheStatus {
-    fn default() -> Self {
-        Self {
-            revision: Revision::UNKNOWN,
-            cut_off_since: None,
-            listings: 0,
-            is_closed: false,
-        }
-    }
-}
+const PROOF_PAUSE_MAX: Duration = Duration::from_millis(640);
 
 /// A range of keys, kept current. Clones share it; with the last one it ends.
 #[derive(Debug, Clone)]
@@ -146,23 +68,18 @@ struct Inner {
     shared: Arc<Shared>,
     client: Client,
     range: KeyRange,
+    saver: Option<Arc<Saver>>,
     _stop: DropGuard,
 }
 
-/// What the task writes and everybody reads.
+/// What the tasks write and everybody reads.
 #[derive(Debug)]
 struct Shared {
-    snapshot: ArcSwap<Snapshot>,
-    status: watch::Sender<CacheStatus>,
-}
-
-impl Shared {
-    fn publish(&self, snapshot: Snapshot) {
-        let revision = snapshot.revision();
-        // The pointer first: whoever is woken finds what he was woken for.
-        self.snapshot.store(Arc::new(snapshot));
-        self.status.send_modify(|status| status.revision = revision);
-    }
+    snapshot: Publish<Snapshot>,
+    /// All of the status but the revision, which is the snapshot's.
+    state: watch::Sender<CacheStatus>,
+    /// What is withheld is to be shown.
+    accepted: Notify,
 }
 
 impl Cache {
@@ -171,32 +88,52 @@ impl Cache {
         self.inner.shared.snapshot.load_full()
     }
 
-    /// One key, from the newest snapshot.
+    /// One key, from the newest snapshot. Of two calls the second may see a later revision; keys
+    /// that belong together are read from one [`Cache::snapshot`].
     pub fn get(&self, key: impl AsRef<[u8]>) -> Option<Arc<KeyValue>> {
         self.inner.shared.snapshot.load().get(key).cloned()
     }
 
-    /// How current it is.
-    pub fn status(&self) -> CacheStatus {
-        *self.inner.shared.status.borrow()
+    /// Some keys, in order, all from one snapshot.
+    pub fn range(&self, range: impl Into<KeyRange>) -> Vec<Arc<KeyValue>> {
+        let snapshot = self.snapshot();
+        snapshot.range(range).cloned().collect()
     }
 
-    /// The newest snapshot if no more than `age` has passed since a member last reported changes.
-    /// A connection that dies without a word is noticed after the client's keep-alive timeouts; who
-    /// needs more certainty than that uses [`Cache::linearizable`].
+    /// How current it is.
+    pub fn status(&self) -> CacheStatus {
+        let shared = &self.inner.shared;
+        // In this order: the snapshot is at least as current as the state says.
+        let state = *shared.state.borrow();
+        CacheStatus {
+            revision: shared.snapshot.load().revision(),
+            ..state
+        }
+    }
+
+    /// The changes of the status from now on: cut off, live again, withheld, closed.
+    pub fn status_changes(&self) -> StatusChanges {
+        StatusChanges::new(self.inner.shared.state.subscribe(), self.clone())
+    }
+
+    /// The newest snapshot if it is no older than `age`: see [`CacheStatus::age`]. Who needs more
+    /// certainty than that uses [`Cache::linearizable`].
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Unavailable`]: it has been cut off for longer.
+    /// [`ErrorKind::Unavailable`]: it is older.
     pub fn fresh_within(&self, age: Duration) -> Result<Arc<Snapshot>, Error> {
-        match self.status().cut_off_since.map(|since| since.elapsed()) {
-            Some(passed) if passed > age => Err(Error::new(
-                ErrorKind::Unavailable,
-                "cache",
-                format!("no member has reported changes for {passed:?}"),
-            )),
-            _ => Ok(self.snapshot()),
+        let status = self.status();
+        let passed = status.age();
+        if passed <= age {
+            return Ok(self.snapshot());
         }
+        let why = match status.withheld {
+            Some(_) => "a loss of keys has been withheld",
+            None => "no member has reported changes",
+        };
+        let message = format!("{why}, and what is known is {passed:?} old");
+        Err(Error::new(ErrorKind::Unavailable, "cache", message))
     }
 
     /// A snapshot at `revision` or later: what a write of that revision changed is in it.
@@ -210,18 +147,24 @@ impl Cache {
     /// Safe.
     pub async fn at_least(&self, revision: Revision) -> Result<Arc<Snapshot>, Error> {
         let give_up = Instant::now() + self.inner.client.default_deadline();
+        let mut pause = PROOF_PAUSE;
         loop {
             // Mostly the event is on its way.
-            let soon = Instant::now() + PROOF_PAUSE;
+            let soon = Instant::now() + pause;
             if let Some(snapshot) = self.wait_for(revision, soon.min(give_up)).await? {
                 return Ok(snapshot);
             }
             if Instant::now() >= give_up {
-                let message = format!("revision {revision} has not arrived");
+                let withheld = match self.status().withheld {
+                    Some(_) => ": a loss of keys is withheld",
+                    None => "",
+                };
+                let message = format!("revision {revision} has not arrived{withheld}");
                 return Err(Error::new(ErrorKind::Timeout, "cache", message));
             }
             // The write may have been outside of the range: then no event will ever say so.
             self.prove().await?;
+            pause = (pause * 2).min(PROOF_PAUSE_MAX);
         }
     }
 
@@ -245,13 +188,15 @@ impl Cache {
         revision: Revision,
         give_up: Instant,
     ) -> Result<Option<Arc<Snapshot>>, Error> {
-        let mut status = self.inner.shared.status.subscribe();
-        let arrived = status.wait_for(|now| now.is_closed || now.revision >= revision);
-        match timeout_at(give_up, arrived).await {
-            Ok(Ok(now)) if now.revision >= revision => Ok(Some(self.snapshot())),
-            Ok(_) => Err(crate::transport::closed("cache")),
-            Err(_) => Ok(None),
-        }
+        let shared = &self.inner.shared;
+        let arrived = shared.snapshot.until(|now| {
+            if now.revision() >= revision {
+                return Some(Ok(now.clone()));
+            }
+            let is_closed = shared.state.borrow().is_closed;
+            is_closed.then(|| Err(crate::transport::closed("cache")))
+        });
+        timeout_at(give_up, arrived).await.ok().transpose()
     }
 
     /// Asks the store for its revision and whether the range has changed since the snapshot's. If it
@@ -271,37 +216,61 @@ impl Cache {
             .await?;
         let is_same = page.kvs.is_empty() && page.count == held.len() as u64;
         if is_same && page.revision > held.revision() {
-            let moved = Arc::new(held.moved_to(page.revision));
-            let shared = &inner.shared;
             // Only if nothing was published meanwhile; else the next round tells.
-            let before = shared.snapshot.compare_and_swap(&held, moved);
-            if Arc::ptr_eq(&before, &held) {
-                let revision = page.revision;
-                shared
-                    .status
-                    .send_modify(|status| status.revision = status.revision.max(revision));
-            }
+            inner.shared.snapshot.advance(|now| {
+                let is_held = Arc::ptr_eq(now, &held);
+                is_held.then(|| now.moved_to(page.revision))
+            });
         }
         Ok(page.revision)
     }
 
+    /// Shows what is withheld, if anything is: see [`LossGuard`]. Says whether there was.
+    pub fn accept_loss(&self) -> bool {
+        let is_withheld = self.inner.shared.state.borrow().withheld.is_some();
+        if is_withheld {
+            self.inner.shared.accepted.notify_one();
+        }
+        is_withheld
+    }
+
+    /// Writes the copy on disk now, and returns once it is safely there. What only came from disk is
+    /// not written again.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::FailedPrecondition`]: the cache has none, see [`CacheBuilder::disk`];
+    /// [`ErrorKind::File`]: it cannot be written.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: dropped, it is written nevertheless, or the one before stays.
+    pub async fn save(&self) -> Result<(), Error> {
+        let none = || {
+            let message = "the cache has no copy on disk";
+            Error::new(ErrorKind::FailedPrecondition, "save", message)
+        };
+        self.inner.saver.as_ref().ok_or_else(none)?.save_now().await
+    }
+
     /// The changes from now on.
     pub fn subscribe(&self) -> Changes {
-        let status = self.inner.shared.status.subscribe();
+        let published = self.inner.shared.snapshot.listen();
         Changes {
             seen: self.snapshot(),
-            status,
+            published,
             cache: self.clone(),
         }
     }
 }
 
 /// What changes in a cache. A subscriber who is slow is told the difference between what he was told
-/// last and what is: the changes between are left out, and nothing piles up.
+/// last and what is: the changes between are left out, and nothing piles up. What he holds is one
+/// older snapshot, which shares with the newest all that is the same.
 #[derive(Debug)]
 pub struct Changes {
     seen: Arc<Snapshot>,
-    status: watch::Receiver<CacheStatus>,
+    published: Listener,
     cache: Cache,
 }
 
@@ -311,21 +280,21 @@ impl Changes {
         &self.seen
     }
 
-    /// The next changes, in the order of their keys; none once the client is closed.
+    /// The next changes, in the order of their keys, each key once; none once the client is closed.
     ///
     /// # Cancel safety
     ///
     /// Safe.
     pub async fn next(&mut self) -> Option<Vec<Change>> {
         loop {
-            let is_closed = self.status.borrow_and_update().is_closed;
+            let is_closed = self.cache.inner.shared.state.borrow().is_closed;
             let now = self.cache.snapshot();
             let changes = now.changes_since(&self.seen);
             self.seen = now;
             if !changes.is_empty() {
                 return Some(changes);
             }
-            if is_closed || self.status.changed().await.is_err() {
+            if is_closed || !self.published.rung().await {
                 return None;
             }
         }

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
-use crate::cache::{CacheBuilder, CachedBuilder};
+use crate::cache::{CacheBuilder, CachedBuilder, CachedStructBuilder};
 use crate::call::Call;
 use crate::cluster::Cluster;
 use crate::error::Error;
@@ -195,6 +195,56 @@ impl Client {
         key: impl IntoBytes,
     ) -> CachedBuilder<T> {
         CachedBuilder::json(self.clone(), key.into_bytes())
+    }
+
+    /// Keeps one key in memory as a `T`, current: what is stored is read by `read`, which says what
+    /// is wrong with it otherwise. [`Client::cached`] is for JSON and for text.
+    pub fn cached_by<T: Send + Sync + 'static>(
+        &self,
+        key: impl IntoBytes,
+        read: impl Fn(&[u8]) -> Result<T, String> + Send + Sync + 'static,
+    ) -> CachedBuilder<T> {
+        CachedBuilder::read(self.clone(), key.into_bytes(), read)
+    }
+
+    /// Keeps one key in memory as the bytes that it has, current.
+    pub fn cached_bytes(&self, key: impl IntoBytes) -> CachedBuilder<Bytes> {
+        CachedBuilder::bytes(self.clone(), key.into_bytes())
+    }
+
+    /// Keeps the keys below `prefix` in memory as one `T`, current, and always all of one revision.
+    /// A prefix that does not end in `/` is given one.
+    ///
+    /// ```no_run
+    /// # async fn example(client: gonfalon::Client) -> Result<(), gonfalon::Error> {
+    /// #[derive(serde::Deserialize)]
+    /// struct Settings {
+    ///     name: String,          // /config/name     billing
+    ///     limits: Limits,        //
+    /// }
+    /// #[derive(serde::Deserialize)]
+    /// struct Limits {
+    ///     rate: u32,             // /config/limits/rate     100
+    ///     #[serde(default)]
+    ///     burst: Option<u32>,    // /config/limits/burst    not there
+    /// }
+    ///
+    /// let settings = client.cached_struct::<Settings>("/config/").await?;
+    /// println!("{} at {}", settings.load().name, settings.load().limits.rate);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// Segments of a path are fields, of structs within structs; a map takes every name, a list takes
+    /// the keys of a folder in the order of their names. Numbers and booleans are JSON; a text is
+    /// what is stored, or what is in its quotes if that is a JSON string; `null` is no option. A
+    /// struct, map or list can also be JSON in one key. Where serde has to guess the type (flattened
+    /// structs, untagged enums), what can be JSON is.
+    pub fn cached_struct<T: DeserializeOwned + Send + Sync + 'static>(
+        &self,
+        prefix: impl IntoBytes,
+    ) -> CachedStructBuilder<T> {
+        CachedStructBuilder::new(self.clone(), &prefix.into_bytes())
     }
 
     /// Grants a lease of `ttl` (in whole seconds, rounded up; servers may grant more), which is kept

@@ -105,6 +105,8 @@ kinds! {
     Lagged { from: Revision } = 50, "the watcher fell behind";
     /// The server broke its own protocol, or lost data.
     Internal = 60, "internal error";
+    /// A file of this machine cannot be read or written; the message says which and why.
+    File = 70, "a file cannot be read or written";
 }
 
 impl fmt::Display for ErrorKind {
@@ -216,7 +218,8 @@ impl Error {
                 | ErrorKind::Unimplemented
                 | ErrorKind::Lagged { .. }
                 | ErrorKind::Lost
-                | ErrorKind::Internal => false,
+                | ErrorKind::Internal
+                | ErrorKind::File => false,
             }
     }
 

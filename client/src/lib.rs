@@ -50,9 +50,13 @@ mod txn;
 mod types;
 mod watch;
 
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub use cache::internals;
 pub use cache::{
-    Cache, CacheBuilder, CacheStatus, Cached, CachedBuilder, Change, Changes, Loaded, Snapshot,
-    ValueChanges, ValueError,
+    Cache, CacheBuilder, CacheSource, CacheStatus, Cached, CachedBuilder, CachedStructBuilder,
+    Change, Changes, DiskCopy, Loaded, LossGuard, Snapshot, StatusChanges, ValueChanges,
+    ValueError, ValueState, Withheld,
 };
 pub use client::Client;
 pub use cluster::{Cluster, Member};

@@ -7,7 +7,7 @@
 mod budget;
 mod endpoints;
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -54,6 +54,8 @@ pub(crate) struct Transport {
     budget: Budget,
     /// The highest revision that any answer named.
     seen: AtomicI64,
+    /// The cluster that answered last; 0 before the first answer.
+    cluster_id: AtomicU64,
     state: watch::Sender<ConnectionState>,
     pub(crate) closed: CancellationToken,
     /// Serializes changes of `state` with closing.
@@ -74,6 +76,7 @@ impl Transport {
             credentials: user.map(|(name, password)| Credentials::new(name, password)),
             budget: Budget::new(config.retry_share),
             seen: AtomicI64::new(0),
+            cluster_id: AtomicU64::new(0),
             state: watch::Sender::new(ConnectionState::Idle),
             closed: CancellationToken::new(),
             closing: Mutex::default(),
@@ -311,6 +314,7 @@ impl Transport {
     pub(crate) fn saw(&self, header: Option<&pb::ResponseHeader>) {
         if let Some(header) = header {
             self.seen.fetch_max(header.revision, Ordering::AcqRel);
+            self.cluster_id.store(header.cluster_id, Ordering::Release);
         }
     }
 
@@ -321,6 +325,11 @@ impl Transport {
         let _ = self
             .seen
             .compare_exchange(seen.get(), revision.get(), order, Ordering::Acquire);
+    }
+
+    /// The id of the cluster that answered last; 0 before the first answer.
+    pub(crate) fn cluster_id(&self) -> u64 {
+        self.cluster_id.load(Ordering::Acquire)
     }
 
     /// The highest revision that any answer named.

@@ -6,6 +6,8 @@ mod cache;
 mod counting;
 #[path = "sdk/elections.rs"]
 mod elections;
+#[path = "sdk/disk.rs"]
+mod disk;
 #[path = "sdk/failover.rs"]
 mod failover;
 #[path = "sdk/handover.rs"]
@@ -16,12 +18,16 @@ mod holders;
 mod kv;
 #[path = "sdk/lease.rs"]
 mod lease;
+#[path = "sdk/loss.rs"]
+mod loss;
 #[path = "sdk/points.rs"]
 mod points;
 #[path = "sdk/recipes.rs"]
 mod recipes;
 #[path = "sdk/sharing.rs"]
 mod sharing;
+#[path = "sdk/typed.rs"]
+mod typed;
 #[path = "sdk/watch.rs"]
 mod watch;
 

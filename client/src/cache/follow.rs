@@ -1,107 +1,188 @@
 //! The task behind a cache: list, follow, and list again when the history is gone.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::time::{Instant, interval, sleep};
+use futures::FutureExt as _;
+use tokio::time::{Instant, interval, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{Shared, Snapshot};
+use super::Shared;
+use super::loss::{Judge, LossGuard, Withheld};
+use super::snapshot::{Listing, Snapshot, Step};
+use super::status::CacheSource;
 use crate::client::Client;
 use crate::error::{Error, ErrorKind};
-use crate::types::{KeyRange, Revision};
+use crate::transport::closed;
+use crate::types::{Event, KeyRange, Revision};
 use crate::watch::{Watch, WatchState};
 
 /// How often a quiet watch is asked how it stands.
-const LOOK: std::time::Duration = std::time::Duration::from_millis(250);
+const LOOK: Duration = Duration::from_millis(250);
 
+/// What a page of a listing should have: large enough that round trips do not count, small enough
+/// that neither side holds much at once.
+const PAGE_BYTES: usize = 2 * 1024 * 1024;
+
+/// The first page, when nothing is known of the keys' size: values of 2 KiB make it full.
+const FIRST_PAGE_KEYS: u32 = 1_000;
+
+/// A watch that has worked for this long was good: when it ends, the pauses begin anew.
+const GOOD_AFTER: Duration = Duration::from_secs(10);
+
+#[derive(Debug)]
 pub(super) struct Follower {
-    pub(super) client: Client,
-    pub(super) range: KeyRange,
-    pub(super) page_keys: u32,
-    pub(super) shared: Arc<Shared>,
+    client: Client,
+    range: KeyRange,
+    page_keys: u32,
+    shared: Arc<Shared>,
+    judge: Option<Judge>,
+    withheld: Option<Kept>,
 }
 
-/// Why a watch is over.
-enum Over {
-    Stopped,
-    Failed(Error),
+/// The range as the store has it, and as it is not shown.
+#[derive(Debug)]
+struct Kept {
+    snapshot: Snapshot,
+    since: Instant,
+    /// When the store is asked whether it really is so.
+    confirm_at: Option<Instant>,
+    /// Its revision may be before that of what is shown: the store was restored.
+    may_be_older: bool,
 }
 
 impl Follower {
+    pub(super) fn new(
+        client: Client,
+        range: KeyRange,
+        page_keys: u32,
+        shared: Arc<Shared>,
+        guard: Option<LossGuard>,
+    ) -> Self {
+        Self {
+            client,
+            range,
+            page_keys,
+            shared,
+            judge: guard.map(Judge::new),
+            withheld: None,
+        }
+    }
+
     /// The whole range at one revision.
     pub(super) async fn list(&self) -> Result<Snapshot, Error> {
-        let older = self.shared.snapshot.load_full();
-        let mut pages = self.client.range(self.range.clone()).pages(self.page_keys);
-        let mut revision = Revision::UNKNOWN;
-        let mut kvs = Vec::new();
-        while let Some(page) = pages.next().await {
-            let page = page?;
-            // The first page's: the others are read as of then.
-            if revision == Revision::UNKNOWN {
-                revision = page.revision;
+        let mut keys = self.page_keys.min(FIRST_PAGE_KEYS);
+        loop {
+            match self.list_by(keys).await {
+                // Large values: a smaller page passes.
+                Err(error) if *error.kind() == ErrorKind::TooLarge && keys > 1 => keys /= 2,
+                listed => return listed,
             }
-            kvs.extend(page.kvs);
         }
-        self.shared
-            .status
-            .send_modify(|status| status.listings += 1);
-        Ok(Snapshot::listed(revision, kvs, &older))
     }
 
-    pub(super) async fn run(self, stop: CancellationToken) {
+    /// Lists with a first page of `keys`; the others grow or shrink with the size of the keys.
+    async fn list_by(&self, mut keys: u32) -> Result<Snapshot, Error> {
+        let mut listing = Listing::new(self.shared.snapshot.load_full());
+        let mut range = self.client.range(self.range.clone());
+        let mut revision = None;
         loop {
-            let over = tokio::select! {
-                biased;
-                () = stop.cancelled() => Over::Stopped,
-                over = self.follow() => over,
+            let page = range.limit(keys).await?;
+            // The first page's: the others are read as of then.
+            let at = *revision.get_or_insert(page.revision);
+            let mut bytes = 1;
+            for kv in &page.kvs {
+                bytes += kv.key.len() + kv.value.len();
+                listing.add(kv);
+            }
+            let Some(last) = page.kvs.last().filter(|_| page.more) else {
+                self.shared.state.send_modify(|state| state.listings += 1);
+                return Ok(listing.end(at));
             };
-            let error = match over {
-                Over::Stopped => return,
-                Over::Failed(error) => error,
-            };
+            let fit = (PAGE_BYTES * page.kvs.len() / bytes).max(1);
+            keys = u32::try_from(fit).unwrap_or(u32::MAX).min(self.page_keys);
+            range = self.client.range(self.range.after(&last.key)).at(at);
+        }
+    }
+
+    /// Begins with `first`: there was nothing before it to compare it with.
+    pub(super) fn show_first(&mut self, first: Snapshot) {
+        if let Some(judge) = &mut self.judge {
+            judge.showed(first.len(), Instant::now());
+        }
+        self.shared.snapshot.store(first);
+    }
+
+    pub(super) async fn run(mut self, stop: CancellationToken) {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => {}
+            () = self.go_on() => {}
+        }
+    }
+
+    async fn go_on(&mut self) {
+        let is_from_disk = self.shared.state.borrow().source == CacheSource::Disk;
+        if is_from_disk && self.relist(true).await.is_err() {
+            return self.close();
+        }
+        let mut pauses = self.client.transport().pauses();
+        loop {
+            let began = Instant::now();
+            let error = self.follow().await;
             self.cut_off();
             if *error.kind() == ErrorKind::Closed {
-                self.shared
-                    .status
-                    .send_modify(|status| status.is_closed = true);
-                return;
+                return self.close();
             }
             tracing::warn!(%error, "a cache lists its keys again");
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => return,
-                () = self.relist(error.kind()) => {}
+            if began.elapsed() >= GOOD_AFTER {
+                pauses = self.client.transport().pauses();
+            }
+            // All that follow the same cluster are here at the same moment; and a watch that is
+            // refused again and again must not make a loop without rest.
+            self.rest(pauses.next()).await;
+            let may_be_older = *error.kind() == ErrorKind::Restored;
+            if self.relist(may_be_older).await.is_err() {
+                return self.close();
             }
         }
     }
 
-    /// Follows a watch from the published snapshot on.
-    async fn follow(&self) -> Over {
-        let revision = self.shared.snapshot.load().revision();
+    /// Waits for `pause`; a client that is closed ends it.
+    async fn rest(&self, pause: Option<Duration>) {
+        let closed = &self.client.transport().closed;
+        // Whether it was closed is said by the next call.
+        let _ = timeout(pause.unwrap_or_default(), closed.cancelled()).await;
+    }
+
+    /// Follows a watch from what is known on, to its end.
+    async fn follow(&mut self) -> Error {
+        let known = match &self.withheld {
+            Some(kept) => kept.snapshot.revision(),
+            None => self.shared.snapshot.load().revision(),
+        };
         let watch = self
             .client
             .watch(self.range.clone())
-            .after(revision)
+            .after(known)
             .without_prev();
         match watch.await {
             Ok(watch) => self.take(watch).await,
-            Err(error) => Over::Failed(error),
+            Err(error) => error,
         }
     }
 
-    async fn take(&self, mut watch: Watch) -> Over {
+    async fn take(&mut self, mut watch: Watch) -> Error {
         let mut looks = interval(LOOK);
         loop {
             tokio::select! {
                 biased;
+                () = self.shared.accepted.notified() => self.accept(),
+                () = confirmation(self.withheld.as_ref()) => self.confirm().await,
                 batch = watch.next() => match batch {
-                    Some(Ok(batch)) => {
-                        // `prove` may have published a later revision of the same keys: then there
-                        // was no event up to it, and these are later.
-                        self.shared.apply(batch.revision, batch.events);
-                    }
-                    Some(Err(error)) => return Over::Failed(error),
-                    None => return Over::Stopped,
+                    Some(Ok(batch)) => self.apply(batch.revision, batch.events),
+                    Some(Err(error)) => return error,
+                    None => return closed("cache"),
                 },
                 _ = looks.tick() => {}
             }
@@ -114,56 +195,186 @@ impl Follower {
         }
     }
 
-    /// Lists until it succeeds. What is published does not go back, unless the store did.
-    async fn relist(&self, why: &ErrorKind) {
+    /// Shows what the events make of what is known. `prove` may have published a later revision of
+    /// the same keys meanwhile: then there was no event up to it, and these are later.
+    fn apply(&mut self, revision: Revision, events: Vec<Event>) {
+        let mut steps: Vec<Step> = events.into_iter().map(Step::new).collect();
+        let mut after = |known: &Snapshot| {
+            steps.retain(|step| step.revision > known.revision());
+            (!steps.is_empty()).then(|| known.after(revision, &steps))
+        };
+        if let Some(kept) = &self.withheld {
+            if let Some(next) = after(&kept.snapshot) {
+                self.offer(next, false);
+            }
+            return;
+        }
+        let Some(judge) = &mut self.judge else {
+            self.shared.snapshot.advance(|held| after(held));
+            return;
+        };
+        let now = Instant::now();
+        let (mut keys, mut lost) = (0, None);
+        let is_shown = self.shared.snapshot.advance(|held| {
+            let next = after(held)?;
+            keys = next.len();
+            if judge.is_loss(keys, now) {
+                lost = Some(next);
+                return None;
+            }
+            Some(next)
+        });
+        if let Some(lost) = lost {
+            self.withhold(lost, false);
+        } else if is_shown {
+            judge.showed(keys, now);
+        }
+    }
+
+    /// Shows `next`, which is the store's state, unless too much is lost in it.
+    fn offer(&mut self, next: Snapshot, may_be_older: bool) {
+        let now = Instant::now();
+        let keys = next.len();
+        let may_be_older =
+            may_be_older || self.withheld.as_ref().is_some_and(|kept| kept.may_be_older);
+        if let Some(judge) = &mut self.judge {
+            if judge.is_loss(keys, now) {
+                return self.withhold(next, may_be_older);
+            }
+            judge.showed(keys, now);
+        }
+        if self.withheld.take().is_some() {
+            tracing::info!(keys, "a cache shows its keys as they are again");
+        }
+        if may_be_older {
+            self.shared.snapshot.store(next);
+        } else {
+            let mut next = Some(next);
+            self.shared.snapshot.advance(|_| next.take());
+        }
+        self.tell_withheld();
+    }
+
+    fn withhold(&mut self, lost: Snapshot, may_be_older: bool) {
+        let now = Instant::now();
+        let delay = self.judge.as_ref().and_then(Judge::confirm_after);
+        let (since, confirm_at) = if let Some(kept) = &self.withheld {
+            (kept.since, kept.confirm_at)
+        } else {
+            let shown = self.shared.snapshot.load().len();
+            tracing::warn!(shown, left = lost.len(), revision = %lost.revision(),
+                "a cache lost most of its keys at once, and goes on showing them");
+            // An acceptance that came too late for the last loss is none of this one.
+            let _ = self.shared.accepted.notified().now_or_never();
+            (now, delay.map(|delay| now + delay))
+        };
+        self.withheld = Some(Kept {
+            snapshot: lost,
+            since,
+            confirm_at,
+            may_be_older,
+        });
+        self.tell_withheld();
+    }
+
+    /// Asks the store, linearizably, whether the keys are really gone.
+    async fn confirm(&mut self) {
+        let listed = self.list().await;
+        match listed {
+            Ok(listed) => {
+                self.lift();
+                self.offer(listed, false);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "whether a cache's keys are gone cannot be said yet");
+                let delay = self.judge.as_ref().and_then(Judge::confirm_after);
+                if let Some(kept) = &mut self.withheld {
+                    kept.confirm_at = delay.map(|delay| Instant::now() + delay.max(LOOK));
+                }
+            }
+        }
+    }
+
+    /// Somebody says that the keys may be gone.
+    fn accept(&mut self) {
+        if let Some(kept) = &self.withheld {
+            let next = kept.snapshot.clone();
+            self.lift();
+            self.offer(next, false);
+        }
+    }
+
+    fn lift(&mut self) {
+        if let Some(judge) = &mut self.judge {
+            judge.accept();
+        }
+    }
+
+    fn tell_withheld(&self) {
+        let told = self.withheld.as_ref().map(|kept| Withheld {
+            since: kept.since,
+            revision: kept.snapshot.revision(),
+            keys: kept.snapshot.len(),
+        });
+        self.shared.state.send_if_modified(|state| {
+            let is_new = state.withheld != told;
+            state.withheld = told;
+            is_new
+        });
+    }
+
+    /// Lists until it succeeds; fails when the client is closed. What is published does not go back,
+    /// unless `may_be_older`: the store was restored, or what is shown came from disk.
+    async fn relist(&mut self, may_be_older: bool) -> Result<(), Error> {
         let mut pauses = self.client.transport().pauses();
         loop {
             match self.list().await {
-                Ok(snapshot) => {
+                Ok(listed) => {
                     let held = self.shared.snapshot.load().revision();
-                    if snapshot.revision() >= held || *why == ErrorKind::Restored {
-                        return self.shared.publish(snapshot);
+                    if listed.revision() >= held || may_be_older {
+                        self.offer(listed, may_be_older);
+                        // After the snapshot: no status is better than what it is of.
+                        self.is_live();
+                        return Ok(());
                     }
-                    tracing::warn!(%held, listed = %snapshot.revision(), "listed an older state");
+                    tracing::warn!(%held, listed = %listed.revision(), "listed an older state");
                 }
+                Err(error) if *error.kind() == ErrorKind::Closed => return Err(error),
                 Err(error) => tracing::warn!(%error, "cannot list a cache's keys"),
             }
-            if let Some(pause) = pauses.next() {
-                sleep(pause).await;
-            }
+            self.rest(pauses.next()).await;
         }
     }
 
     fn is_live(&self) {
-        self.shared
-            .status
-            .send_if_modified(|status| status.cut_off_since.take().is_some());
-    }
-
-    fn cut_off(&self) {
-        self.shared.status.send_if_modified(|status| {
-            let is_new = status.cut_off_since.is_none();
-            status.cut_off_since.get_or_insert_with(Instant::now);
+        self.shared.state.send_if_modified(|state| {
+            let is_new = state.cut_off_since.is_some();
+            state.is_live_now();
             is_new
         });
     }
+
+    fn cut_off(&self) {
+        self.shared.state.send_if_modified(|state| {
+            let is_new = state.cut_off_since.is_none();
+            state.is_cut_off();
+            is_new
+        });
+    }
+
+    fn close(&self) {
+        self.shared
+            .state
+            .send_modify(|state| state.is_closed = true);
+        // Whoever waits for a revision waits in vain.
+        self.shared.snapshot.ring();
+    }
 }
 
-impl Shared {
-    /// Publishes what the events make of the newest snapshot.
-    fn apply(&self, revision: Revision, mut events: Vec<crate::types::Event>) {
-        loop {
-            let held = self.snapshot.load_full();
-            events.retain(|event| event.kv.mod_revision > held.revision());
-            if events.is_empty() {
-                return;
-            }
-            let next = Arc::new(held.after(revision, events.clone()));
-            let before = self.snapshot.compare_and_swap(&held, next);
-            if Arc::ptr_eq(&before, &held) {
-                self.status.send_modify(|status| status.revision = revision);
-                return;
-            }
-        }
+/// Returns when it is time to ask again whether what is withheld is so.
+async fn confirmation(kept: Option<&Kept>) {
+    match kept.and_then(|kept| kept.confirm_at) {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }

@@ -8,7 +8,8 @@ use foldhash::fast::RandomState;
 use imbl::ordmap::DiffItem;
 use imbl::shared_ptr::DefaultSharedPtr;
 
-use crate::types::{Event, EventKind, KeyValue, Revision};
+use super::publish::Revised;
+use crate::types::{Event, EventKind, KeyRange, KeyValue, Revision};
 
 /// A range of keys at one revision; it never changes.
 #[derive(Debug, Clone, Default)]
@@ -78,6 +79,18 @@ impl Snapshot {
             .map(|(_, kv)| kv)
     }
 
+    /// The keys of `range`, in order.
+    pub fn range(&self, range: impl Into<KeyRange>) -> impl Iterator<Item = &Arc<KeyValue>> {
+        let range = range.into();
+        let from = (
+            Bound::Included(range.start().as_ref()),
+            Bound::<&[u8]>::Unbounded,
+        );
+        let all = self.ordered.range::<_, [u8]>(from);
+        all.take_while(move |(key, _)| range.contains(key))
+            .map(|(_, kv)| kv)
+    }
+
     /// What is different from `older`, in the order of the keys. Takes time for what is different,
     /// not for what is the same.
     pub fn changes_since(&self, older: &Self) -> Vec<Change> {
@@ -106,43 +119,91 @@ impl Snapshot {
         }
     }
 
-    /// `kvs` at `revision`. What is the same in `older` is shared with it.
-    pub(super) fn listed(
-        revision: Revision,
-        kvs: impl IntoIterator<Item = KeyValue>,
-        older: &Self,
-    ) -> Self {
-        let mut new = Self {
-            revision,
-            ..Self::default()
-        };
-        for kv in kvs {
-            let known = older.get(&kv.key).filter(|known| ***known == kv);
-            new.put(known.cloned().unwrap_or_else(|| Arc::new(kv)));
-        }
-        new
-    }
-
-    /// The snapshot after `events`, all of which are later than this one.
-    pub(super) fn after(&self, revision: Revision, events: Vec<Event>) -> Self {
+    /// The snapshot after `steps`, all of which are later than this one.
+    pub(super) fn after(&self, revision: Revision, steps: &[Step]) -> Self {
         let mut new = self.moved_to(revision);
-        for event in events {
-            debug_assert!(event.kv.mod_revision > self.revision, "an event comes once");
-            match event.kind {
-                EventKind::Put => new.put(Arc::new(event.kv)),
-                EventKind::Delete => {
-                    new.ordered.remove(&event.kv.key);
-                    new.index.remove(&event.kv.key);
-                }
+        for step in steps {
+            debug_assert!(step.revision > self.revision, "an event comes once");
+            if let Some(kv) = &step.kv {
+                new.put(kv.clone());
+            } else {
+                new.ordered.remove(&step.key);
+                new.index.remove(&step.key);
             }
         }
         new
     }
 
-    fn put(&mut self, kv: Arc<KeyValue>) {
+    pub(super) fn put(&mut self, kv: Arc<KeyValue>) {
         self.ordered.insert(kv.key.clone(), kv.clone());
         self.index.insert(kv.key.clone(), kv);
     }
+}
+
+impl Revised for Snapshot {
+    fn revision(&self) -> Revision {
+        self.revision
+    }
+}
+
+/// A snapshot that is being read from the store, key by key.
+#[derive(Debug)]
+pub(super) struct Listing {
+    older: Arc<Snapshot>,
+    new: Snapshot,
+}
+
+impl Listing {
+    /// What is the same in `older` will be shared with it.
+    pub(super) fn new(older: Arc<Snapshot>) -> Self {
+        Self {
+            older,
+            new: Snapshot::default(),
+        }
+    }
+
+    pub(super) fn add(&mut self, kv: &KeyValue) {
+        let known = self.older.get(&kv.key).filter(|known| ***known == *kv);
+        self.new.put(known.cloned().unwrap_or_else(|| kept(kv)));
+    }
+
+    /// All of it was read, as of `revision`.
+    pub(super) fn end(self, revision: Revision) -> Snapshot {
+        Snapshot {
+            revision,
+            ..self.new
+        }
+    }
+}
+
+/// An event, as a snapshot takes it.
+#[derive(Debug)]
+pub(super) struct Step {
+    pub(super) revision: Revision,
+    key: Bytes,
+    /// None: it is deleted.
+    kv: Option<Arc<KeyValue>>,
+}
+
+impl Step {
+    pub(super) fn new(event: Event) -> Self {
+        Self {
+            revision: event.kv.mod_revision,
+            kv: (event.kind == EventKind::Put).then(|| kept(&event.kv)),
+            key: event.kv.key,
+        }
+    }
+}
+
+/// `kv` in memory of its own. What came from the network is a piece of the message that it came in,
+/// and one key of ten thousand would keep all of that in memory.
+fn kept(kv: &KeyValue) -> Arc<KeyValue> {
+    let both = Bytes::from([&kv.key[..], &kv.value].concat());
+    Arc::new(KeyValue {
+        key: both.slice(..kv.key.len()),
+        value: both.slice(kv.key.len()..),
+        ..kv.clone()
+    })
 }
 
 #[cfg(test)]
@@ -159,12 +220,18 @@ mod tests {
         })
     }
 
-    fn event(kind: EventKind, key: &str, revision: i64) -> Event {
-        Event {
+    fn step(kind: EventKind, key: &str, revision: i64) -> Step {
+        Step::new(Event {
             kind,
             kv: kv(key, revision),
             prev: None,
-        }
+        })
+    }
+
+    fn listed(revision: i64, kvs: impl IntoIterator<Item = KeyValue>, older: Snapshot) -> Snapshot {
+        let mut listing = Listing::new(Arc::new(older));
+        kvs.into_iter().for_each(|kv| listing.add(&kv));
+        listing.end(Revision::new(revision))
     }
 
     fn keys(snapshot: &Snapshot) -> Vec<(&str, i64)> {
@@ -177,17 +244,13 @@ mod tests {
 
     #[test]
     fn a_snapshot_stays_as_it_was_when_the_next_one_is_made() {
-        let first = Snapshot::listed(
-            Revision::new(3),
-            [kv("a", 2), kv("b", 3)],
-            &Snapshot::default(),
-        );
-        let events = vec![
-            event(EventKind::Put, "a", 4),
-            event(EventKind::Put, "c", 4),
-            event(EventKind::Delete, "b", 5),
+        let first = listed(3, [kv("a", 2), kv("b", 3)], Snapshot::default());
+        let steps = [
+            step(EventKind::Put, "a", 4),
+            step(EventKind::Put, "c", 4),
+            step(EventKind::Delete, "b", 5),
         ];
-        let second = first.after(Revision::new(5), events);
+        let second = first.after(Revision::new(5), &steps);
         assert_eq!(keys(&first), [("a", 2), ("b", 3)]);
         assert_eq!(keys(&second), [("a", 4), ("c", 4)]);
         assert_eq!((first.revision().get(), second.revision().get()), (3, 5));
@@ -211,8 +274,8 @@ mod tests {
 
     #[test]
     fn listing_again_shares_what_is_the_same() {
-        let first = Snapshot::listed(Revision::new(3), [kv("a", 2)], &Snapshot::default());
-        let again = Snapshot::listed(Revision::new(9), [kv("a", 2), kv("b", 9)], &first);
+        let first = listed(3, [kv("a", 2)], Snapshot::default());
+        let again = listed(9, [kv("a", 2), kv("b", 9)], first.clone());
         assert!(Arc::ptr_eq(
             first.get("a").unwrap(),
             again.get("a").unwrap()
@@ -223,13 +286,25 @@ mod tests {
     #[test]
     fn prefixes_are_read_in_order() {
         let all = ["a", "b/1", "b/2", "b0", "c"].map(|key| kv(key, 2));
-        let snapshot = Snapshot::listed(Revision::new(2), all, &Snapshot::default());
+        let snapshot = listed(2, all, Snapshot::default());
         let names: Vec<_> = snapshot
             .prefix("b/")
             .map(|kv| kv.key_str().unwrap())
             .collect();
         assert_eq!(names, ["b/1", "b/2"]);
         assert_eq!(snapshot.prefix("").count(), 5);
+        for (range, want) in [
+            (KeyRange::prefix("b/"), &["b/1", "b/2"][..]),
+            (KeyRange::between("a", "b/2"), &["a", "b/1"]),
+            (KeyRange::from("b/2"), &["b/2", "b0", "c"]),
+            (KeyRange::key("b0"), &["b0"]),
+            (KeyRange::key("b"), &[]),
+            (KeyRange::between("c", "a"), &[]),
+        ] {
+            let named = snapshot.range(range.clone());
+            let named: Vec<_> = named.map(|kv| kv.key_str().unwrap()).collect();
+            assert_eq!(named, want, "{range:?}");
+        }
     }
 
     /// Model: a plain sorted map.
@@ -248,8 +323,8 @@ mod tests {
                 EventKind::Delete
             };
             let before = snapshot.clone();
-            let events = vec![event(kind, &key, revision)];
-            snapshot = snapshot.after(Revision::new(revision), events);
+            let steps = [step(kind, &key, revision)];
+            snapshot = snapshot.after(Revision::new(revision), &steps);
             let wanted: Vec<_> = model.iter().map(|(key, at)| (key.as_str(), *at)).collect();
             assert_eq!(keys(&snapshot), wanted);
             assert_eq!(snapshot.len(), model.len());

@@ -1,171 +1,90 @@
-//! One key as a value of the application's own type, kept current.
+//! One key, or the keys below a prefix, as a value of the application's own type, kept current.
 //!
 //! A value that cannot be read, or that its own rules refuse, replaces nothing: the last good one
-//! stays, and the error is there to be seen.
+//! stays, and the error is there to be seen. `value.rs` reads one key, `tree.rs` a prefix; here is
+//! what both become.
 
-use std::marker::PhantomData;
 use std::ops::Deref;
-use std::str::FromStr;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 
-use arc_swap::{ArcSwap, Guard};
-use bytes::Bytes;
-use serde::de::DeserializeOwned;
-use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{Cache, Changes};
-use crate::client::Client;
+use super::primitives::{Listener, Read};
+use super::publish::Publish;
+use super::snapshot::Snapshot;
+use super::{Cache, CacheBuilder, Changes};
 use crate::error::{Error, ErrorKind};
-use crate::types::{KeyRange, KeyValue, Revision};
+use crate::types::Revision;
 
 /// Why what is stored is no value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{key} at revision {revision}: {why}")]
 #[non_exhaustive]
 pub struct ValueError {
-    /// The key, as far as it is text.
+    /// The key, as far as it is text; of a struct the key that is wrong, or the prefix.
     pub key: String,
-    /// When what is stored was written.
+    /// When what is stored was written; of a struct the revision that was read.
     pub revision: Revision,
     /// What is wrong with it.
     pub why: String,
 }
 
-type Read<T> = dyn Fn(&[u8]) -> Result<T, String> + Send + Sync;
-
-/// A value to be: settings first, then await it.
-#[must_use = "nothing happens until it is awaited"]
-pub struct CachedBuilder<T> {
-    client: Client,
-    key: Bytes,
-    read: Arc<Read<T>>,
-    fallback: Option<T>,
-    deadline: Option<Duration>,
+/// What is stored, read as a `T`.
+pub(super) struct Stored<T> {
+    /// When it was written.
+    pub(super) revision: Revision,
+    pub(super) value: Result<T, ValueError>,
 }
 
-impl<T> std::fmt::Debug for CachedBuilder<T> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("CachedBuilder")
-            .field("key", &self.key)
-            .finish_non_exhaustive()
-    }
+/// Finds a `T` in a snapshot; none if nothing is stored.
+pub(super) type Reader<T> = dyn Fn(&Snapshot) -> Option<Stored<T>> + Send + Sync;
+
+/// A rule for values: what is wrong with one.
+pub(super) type Check<T> = dyn Fn(&T) -> Result<(), String> + Send + Sync;
+
+/// How a value stands in for what is not stored.
+#[derive(Debug, Clone)]
+pub(super) struct Fallback<T> {
+    pub(super) value: Option<Arc<T>>,
+    /// What nothing at all is read as; what is stored and wrong is not hidden by it.
+    pub(super) nothing: Option<Arc<T>>,
+    /// Whether the last good value stays when what was stored is deleted.
+    pub(super) keeps_deleted: bool,
 }
 
-impl<T: DeserializeOwned + Send + Sync + 'static> CachedBuilder<T> {
-    /// What is stored is JSON.
-    pub(crate) fn json(client: Client, key: Bytes) -> Self {
+impl<T> Default for Fallback<T> {
+    fn default() -> Self {
         Self {
-            client,
-            key,
-            read: Arc::new(|bytes| {
-                serde_json::from_slice(bytes).map_err(|error| error.to_string())
-            }),
-            fallback: None,
-            deadline: None,
+            value: None,
+            nothing: None,
+            keeps_deleted: false,
         }
     }
 }
 
-impl<T: Send + Sync + 'static> CachedBuilder<T> {
-    /// What is stored is text, as [`FromStr`] reads it, rather than JSON.
-    pub fn text(mut self) -> Self
-    where
-        T: FromStr,
-        T::Err: std::fmt::Display,
-    {
-        self.read = Arc::new(|bytes| {
-            let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
-            text.parse().map_err(|error: T::Err| error.to_string())
-        });
-        self
-    }
-
-    /// What is stored is read by `read`, rather than as JSON.
-    pub fn read_by(
-        mut self,
-        read: impl Fn(&[u8]) -> Result<T, String> + Send + Sync + 'static,
-    ) -> Self {
-        self.read = Arc::new(read);
-        self
-    }
-
-    /// A value is taken only if `check` finds nothing wrong with it.
-    pub fn check(
-        mut self,
-        check: impl Fn(&T) -> Result<(), String> + Send + Sync + 'static,
-    ) -> Self {
-        let read = self.read;
-        self.read = Arc::new(move |bytes| {
-            let value = read(bytes)?;
-            check(&value)?;
-            Ok(value)
-        });
-        self
-    }
-
-    /// What it is as long as the key was never there, or never good. Default: then there is no
-    /// [`Cached`], but an error.
-    pub fn or(mut self, fallback: T) -> Self {
-        self.fallback = Some(fallback);
-        self
-    }
-
-    /// How long the first read may take. Default: the client's.
-    pub fn deadline(mut self, deadline: Duration) -> Self {
-        self.deadline = Some(deadline);
-        self
-    }
-
-    async fn send(self) -> Result<Cached<T>, Error> {
-        let mut cache = self.client.cache(KeyRange::key(&self.key));
-        if let Some(deadline) = self.deadline {
-            cache = cache.deadline(deadline);
-        }
-        let cache = cache.await?;
-        let refuse = |kind, message: String| Error::new(kind, "cached", message);
-        let stored = cache.get(&self.key);
-        let read = stored.as_deref().map(|kv| value(&*self.read, kv));
-        let (first, error) = match (read, self.fallback) {
-            (Some(Ok(value)), _) => (value, None),
-            (Some(Err(error)), Some(fallback)) => (fallback, Some(error)),
-            (None, Some(fallback)) => (fallback, None),
-            (Some(Err(error)), None) => {
-                return Err(refuse(ErrorKind::InvalidArgument, error.to_string()));
-            }
-            (None, None) => {
-                let key = String::from_utf8_lossy(&self.key).into_owned();
-                return Err(refuse(ErrorKind::NotFound, key));
-            }
-        };
-        let changes = cache.subscribe();
-        let state = State {
-            revision: stored.map_or(Revision::UNKNOWN, |kv| kv.mod_revision),
-            error,
-        };
-        let stop = CancellationToken::new();
-        let cell = Arc::new(Cell {
-            _stop: stop.clone().drop_guard(),
-            value: ArcSwap::from_pointee(first),
-            state: watch::Sender::new(state),
-        });
-        let following = follow(Arc::downgrade(&cell), changes, self.read);
-        tokio::spawn(stop.run_until_cancelled_owned(following));
-        Ok(Cached { cell, cache })
-    }
+/// A value, and how it stands with what is stored.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ValueState<T> {
+    /// The last good value, or the fallback.
+    pub value: Arc<T>,
+    /// When what is stored was written, good or not; of a struct, the revision of the last change of
+    /// any of its keys. [`Revision::UNKNOWN`] if nothing is stored.
+    pub revision: Revision,
+    /// What is wrong with what is stored; then the value is another.
+    pub error: Option<ValueError>,
+    /// What it was read from.
+    snapshot: Arc<Snapshot>,
 }
 
-impl<T: Send + Sync + 'static> IntoFuture for CachedBuilder<T> {
-    type Output = Result<Cached<T>, Error>;
-    type IntoFuture = futures::future::BoxFuture<'static, Self::Output>;
-
-    fn into_future(self) -> Self::IntoFuture {
-        Box::pin(self.send())
-    }
-}
-
-/// One key as a `T`, kept current. Clones share it.
+/// One key, or the keys below a prefix, as a `T`, kept current. Clones share it.
+///
+/// | what is stored | [`load`](Self::load) | [`error`](Self::error) | [`revision`](Self::revision) |
+/// |---|---|---|---|
+/// | a good value | that | none | of its write |
+/// | a bad one | the last good one, or the fallback | why | of its write |
+/// | nothing any more | the fallback; without one, the last good one | none | `UNKNOWN` |
 #[derive(Debug)]
 pub struct Cached<T> {
     cell: Arc<Cell<T>>,
@@ -185,28 +104,67 @@ impl<T> Clone for Cached<T> {
 struct Cell<T> {
     /// The task ends with the last handle.
     _stop: DropGuard,
-    value: ArcSwap<T>,
-    state: watch::Sender<State>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct State {
-    revision: Revision,
-    error: Option<ValueError>,
+    state: Publish<ValueState<T>>,
+    is_closed: AtomicBool,
 }
 
 /// A value that was read; it stays what it is. Not to be kept: [`Cached::load_full`] is for that.
 #[derive(Debug)]
 pub struct Loaded<T> {
-    guard: Guard<Arc<T>>,
-    _value: PhantomData<T>,
+    state: Read<ValueState<T>>,
 }
 
 impl<T> Deref for Loaded<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        &self.guard
+        &self.state.value
+    }
+}
+
+impl<T: Send + Sync + 'static> Cached<T> {
+    /// Reads the first value of `cache`, which `what` names, and follows it.
+    pub(super) async fn start(
+        cache: CacheBuilder,
+        what: String,
+        read: Box<Reader<T>>,
+        fallback: Fallback<T>,
+    ) -> Result<Self, Error> {
+        let cache = cache.await?;
+        let changes = cache.subscribe();
+        let first = next_state(&*read, changes.snapshot(), &fallback, None);
+        let first = first.map_err(|error| match error {
+            Some(error) => Error::new(ErrorKind::InvalidArgument, "cached", error.to_string()),
+            None => Error::new(ErrorKind::NotFound, "cached", what),
+        })?;
+        let stop = CancellationToken::new();
+        let cell = Arc::new(Cell {
+            _stop: stop.clone().drop_guard(),
+            state: Publish::new(first),
+            is_closed: AtomicBool::new(false),
+        });
+        let following = follow(Arc::downgrade(&cell), changes, read, fallback);
+        tokio::spawn(stop.run_until_cancelled_owned(following));
+        Ok(Self { cell, cache })
+    }
+}
+
+#[cfg(feature = "internals")]
+impl<T> Cached<T> {
+    /// A value that stays what it is.
+    pub(super) fn still(cache: Cache, value: T) -> Self {
+        let state = ValueState {
+            value: Arc::new(value),
+            revision: Revision::UNKNOWN,
+            error: None,
+            snapshot: cache.snapshot(),
+        };
+        let cell = Arc::new(Cell {
+            _stop: CancellationToken::new().drop_guard(),
+            state: Publish::new(state),
+            is_closed: AtomicBool::new(false),
+        });
+        Self { cell, cache }
     }
 }
 
@@ -214,44 +172,84 @@ impl<T> Cached<T> {
     /// The value: nanoseconds, without waiting and without allocating.
     pub fn load(&self) -> Loaded<T> {
         Loaded {
-            guard: self.cell.value.load(),
-            _value: PhantomData,
+            state: self.cell.state.load(),
         }
     }
 
     /// The value, to be kept.
     pub fn load_full(&self) -> Arc<T> {
-        self.cell.value.load_full()
+        self.cell.state.load().value.clone()
     }
 
-    /// When what was last stored was written, good or not; [`Revision::UNKNOWN`] if it is not there.
+    /// The value together with its revision and error: all of one moment.
+    pub fn state(&self) -> Arc<ValueState<T>> {
+        self.cell.state.load_full()
+    }
+
+    /// When what is stored was written, good or not; [`Revision::UNKNOWN`] if nothing is.
     pub fn revision(&self) -> Revision {
-        self.cell.state.borrow().revision
+        self.cell.state.load().revision
     }
 
     /// What is wrong with what is stored; then the value is the last that was good.
     pub fn error(&self) -> Option<ValueError> {
-        self.cell.state.borrow().error.clone()
+        self.cell.state.load().error.clone()
     }
 
     /// Its changes from now on.
     pub fn changes(&self) -> ValueChanges<T> {
+        // In this order: what is published in between is a change.
+        let published = self.cell.state.listen();
         ValueChanges {
-            state: self.cell.state.subscribe(),
+            seen: self.state(),
+            published,
             cached: self.clone(),
         }
     }
 
-    /// The cache behind it: how current it is, reads of at least a revision.
+    /// The value after the next change from now on, as [`ValueChanges::next`]. Who must not miss what
+    /// changes between two calls keeps [`Cached::changes`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe.
+    pub async fn changed(&self) -> Option<Arc<T>> {
+        self.changes().next().await
+    }
+
+    /// The state that takes into account everything that was written up to `revision`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Cache::at_least`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe.
+    pub async fn at_least(&self, revision: Revision) -> Result<Arc<ValueState<T>>, Error> {
+        let snapshot = self.cache.at_least(revision).await?;
+        let cell = &self.cell;
+        let read = cell.state.until(|state| {
+            let read = &state.snapshot;
+            let is_read =
+                read.revision() >= snapshot.revision() || snapshot.changes_since(read).is_empty();
+            // A client that was closed meanwhile reads nothing any more.
+            (is_read || cell.is_closed.load(Ordering::Acquire)).then(|| state.clone())
+        });
+        Ok(read.await)
+    }
+
+    /// The cache behind it: how current it is, its copy on disk.
     pub fn cache(&self) -> &Cache {
         &self.cache
     }
 }
 
-/// The changes of one value.
+/// The changes of one value. One who is slow is told the last of them.
 #[derive(Debug)]
 pub struct ValueChanges<T> {
-    state: watch::Receiver<State>,
+    seen: Arc<ValueState<T>>,
+    published: Listener,
     cached: Cached<T>,
 }
 
@@ -263,49 +261,80 @@ impl<T> ValueChanges<T> {
     ///
     /// Safe.
     pub async fn next(&mut self) -> Option<Arc<T>> {
-        self.state.changed().await.ok()?;
-        Some(self.cached.load_full())
+        Some(self.next_state().await?.value.clone())
+    }
+
+    /// As [`ValueChanges::next`], with the revision, and the error if what was stored is no good.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe.
+    pub async fn next_state(&mut self) -> Option<Arc<ValueState<T>>> {
+        loop {
+            let is_closed = self.cached.cell.is_closed.load(Ordering::Acquire);
+            let now = self.cached.state();
+            if !Arc::ptr_eq(&now, &self.seen) {
+                self.seen = now.clone();
+                return Some(now);
+            }
+            if is_closed || !self.published.rung().await {
+                return None;
+            }
+        }
     }
 }
 
-fn value<T>(read: &Read<T>, kv: &KeyValue) -> Result<T, ValueError> {
-    read(&kv.value).map_err(|why| ValueError {
-        key: String::from_utf8_lossy(&kv.key).into_owned(),
-        revision: kv.mod_revision,
-        why,
-    })
+/// What `snapshot` makes of the value that was `last`. Without a value there is the error, if one is
+/// to blame.
+fn next_state<T>(
+    read: &Reader<T>,
+    snapshot: &Arc<Snapshot>,
+    fallback: &Fallback<T>,
+    last: Option<&Arc<T>>,
+) -> Result<ValueState<T>, Option<ValueError>> {
+    let stored = read(snapshot);
+    let revision = stored
+        .as_ref()
+        .map_or(Revision::UNKNOWN, |stored| stored.revision);
+    let fallen_back = || fallback.value.clone();
+    let as_nothing = || fallen_back().or_else(|| fallback.nothing.clone());
+    let (value, error) = match stored.map(|stored| stored.value) {
+        Some(Ok(value)) => (Some(Arc::new(value)), None),
+        Some(Err(error)) => (last.cloned().or_else(fallen_back), Some(error)),
+        None if fallback.keeps_deleted => (last.cloned().or_else(as_nothing), None),
+        None => (as_nothing().or_else(|| last.cloned()), None),
+    };
+    match value {
+        Some(value) => Ok(ValueState {
+            value,
+            revision,
+            error,
+            snapshot: snapshot.clone(),
+        }),
+        None => Err(error),
+    }
 }
 
 /// Reads what is stored whenever it changes, as long as somebody holds the value.
-async fn follow<T>(cell: std::sync::Weak<Cell<T>>, mut changes: Changes, read: Arc<Read<T>>) {
-    while let Some(all) = changes.next().await {
+async fn follow<T>(
+    cell: Weak<Cell<T>>,
+    mut changes: Changes,
+    read: Box<Reader<T>>,
+    fallback: Fallback<T>,
+) {
+    while changes.next().await.is_some() {
         let Some(cell) = cell.upgrade() else { return };
-        let Some(change) = all.into_iter().next() else {
-            continue;
-        };
-        let state = match change.new {
-            // Deleted: the last good value stays.
-            None => State {
-                revision: Revision::UNKNOWN,
-                error: None,
-            },
-            Some(kv) => {
-                let error = match value(&*read, &kv) {
-                    Ok(value) => {
-                        cell.value.store(Arc::new(value));
-                        None
-                    }
-                    Err(error) => {
-                        tracing::warn!(%error, "the last good value is kept");
-                        Some(error)
-                    }
-                };
-                State {
-                    revision: kv.mod_revision,
-                    error,
-                }
-            }
-        };
-        cell.state.send_replace(state);
+        let last = cell.state.load_full();
+        let next = next_state(&*read, changes.snapshot(), &fallback, Some(&last.value));
+        // There is a last value, so there is a next one.
+        let Ok(next) = next else { continue };
+        if let Some(error) = &next.error {
+            tracing::warn!(%error, "the last good value is kept");
+        }
+        cell.state.store(next);
+    }
+    if let Some(cell) = cell.upgrade() {
+        cell.is_closed.store(true, Ordering::Release);
+        cell.state.ring();
     }
 }

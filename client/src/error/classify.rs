@@ -132,6 +132,13 @@ pub(crate) fn classify(call: &'static str, status: Status) -> Verdict {
     let (kind, outcome) = known.unwrap_or_else(|| match never_sent(&status) {
         Some(kind) => (kind, NotApplied),
         None if status.message() == OUT_OF_TIME => (Kind::Timeout, Unknown),
+        // tonic's own limit on responses, under a code that etcd has for revisions of the future.
+        None if status
+            .message()
+            .starts_with("Error, decoded message length too large") =>
+        {
+            (Kind::TooLarge, Unknown)
+        }
         None => by_code(status.code()),
     });
     let blames_endpoint = match kind {

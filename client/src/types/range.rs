@@ -75,6 +75,11 @@ impl KeyRange {
         }
     }
 
+    /// The first key that may be in it.
+    pub(crate) fn start(&self) -> &Bytes {
+        &self.start
+    }
+
     /// The keys after `key` that are still in the range: where a page ended, the next begins.
     pub(crate) fn after(&self, key: &[u8]) -> Self {
         let mut start = BytesMut::with_capacity(key.len() + 1);

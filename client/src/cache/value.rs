@@ -1,0 +1,162 @@
+//! One key as a value: how its bytes are read.
+
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+
+use super::CacheBuilder;
+use super::typed::{Cached, Check, Fallback, Stored, ValueError};
+use crate::client::Client;
+use crate::error::Error;
+use crate::types::{KeyRange, KeyValue};
+
+type Format<T> = dyn Fn(&[u8]) -> Result<T, String> + Send + Sync;
+
+/// A value to be: settings first, then await it.
+#[must_use = "nothing happens until it is awaited"]
+pub struct CachedBuilder<T> {
+    cache: CacheBuilder,
+    key: Bytes,
+    format: Box<Format<T>>,
+    checks: Vec<Box<Check<T>>>,
+    fallback: Fallback<T>,
+}
+
+impl<T> std::fmt::Debug for CachedBuilder<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CachedBuilder")
+            .field("key", &self.key)
+            .finish_non_exhaustive()
+    }
+}
+
+fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    serde_json::from_slice(bytes).map_err(|error| error.to_string())
+}
+
+fn text<T>(bytes: &[u8]) -> Result<T, String>
+where
+    T: FromStr,
+    T::Err: std::fmt::Display,
+{
+    let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
+    text.parse().map_err(|error: T::Err| error.to_string())
+}
+
+impl<T: DeserializeOwned + Send + Sync + 'static> CachedBuilder<T> {
+    /// What is stored is JSON.
+    pub(crate) fn json(client: Client, key: Bytes) -> Self {
+        Self::read(client, key, json)
+    }
+}
+
+impl CachedBuilder<Bytes> {
+    /// What is stored is what it is.
+    pub(crate) fn bytes(client: Client, key: Bytes) -> Self {
+        Self::read(client, key, |bytes| Ok(Bytes::copy_from_slice(bytes)))
+    }
+}
+
+impl<T: Send + Sync + 'static> CachedBuilder<T> {
+    /// What is stored is read by `read`.
+    pub(crate) fn read(
+        client: Client,
+        key: Bytes,
+        read: impl Fn(&[u8]) -> Result<T, String> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            cache: CacheBuilder::new(client, KeyRange::key(&key)),
+            key,
+            format: Box::new(read),
+            checks: Vec::new(),
+            fallback: Fallback::default(),
+        }
+    }
+
+    /// What is stored is text, as [`FromStr`] reads it, rather than JSON.
+    pub fn text(mut self) -> Self
+    where
+        T: FromStr,
+        T::Err: std::fmt::Display,
+    {
+        self.format = Box::new(text);
+        self
+    }
+
+    /// What is stored is read by `read`, rather than as JSON.
+    pub fn read_by(
+        mut self,
+        read: impl Fn(&[u8]) -> Result<T, String> + Send + Sync + 'static,
+    ) -> Self {
+        self.format = Box::new(read);
+        self
+    }
+
+    /// A value is taken only if `check` finds nothing wrong with it; of several checks, all.
+    pub fn check(
+        mut self,
+        check: impl Fn(&T) -> Result<(), String> + Send + Sync + 'static,
+    ) -> Self {
+        self.checks.push(Box::new(check));
+        self
+    }
+
+    /// What it is while nothing is stored, and as long as nothing good ever was. Default: then there
+    /// is no [`Cached`], but an error; and what was good once stays when it is deleted.
+    pub fn or(mut self, fallback: T) -> Self {
+        self.fallback.value = Some(Arc::new(fallback));
+        self
+    }
+
+    /// When what is stored is deleted, the last good value stays also if there is a fallback.
+    /// Default: the value is the fallback again, as for an application that starts then.
+    pub fn keep_deleted(mut self) -> Self {
+        self.fallback.keeps_deleted = true;
+        self
+    }
+
+    /// How long the first read may take. Default: the client's.
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.cache = self.cache.deadline(deadline);
+        self
+    }
+
+    /// Other settings of the cache behind it, such as a copy on disk.
+    pub fn cache(mut self, set: impl FnOnce(CacheBuilder) -> CacheBuilder) -> Self {
+        self.cache = set(self.cache);
+        self
+    }
+
+    async fn send(self) -> Result<Cached<T>, Error> {
+        let what = String::from_utf8_lossy(&self.key).into_owned();
+        let (key, format, checks) = (self.key, self.format, self.checks);
+        let read = move |kv: &KeyValue| {
+            let value = format(&kv.value)?;
+            checks.iter().try_for_each(|check| check(&value))?;
+            Ok(value)
+        };
+        let read = Box::new(move |snapshot: &super::Snapshot| {
+            let kv = snapshot.get(&key)?;
+            let value = read(kv).map_err(|why| ValueError {
+                key: String::from_utf8_lossy(&key).into_owned(),
+                revision: kv.mod_revision,
+                why,
+            });
+            let revision = kv.mod_revision;
+            Some(Stored { revision, value })
+        });
+        Cached::start(self.cache, what, read, self.fallback).await
+    }
+}
+
+impl<T: Send + Sync + 'static> IntoFuture for CachedBuilder<T> {
+    type Output = Result<Cached<T>, Error>;
+    type IntoFuture = futures::future::BoxFuture<'static, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.send())
+    }
+}
