@@ -63,6 +63,7 @@ step_command() {
     bench-smoke)
       cargo build -p gonfalon-cli -p gonfalon-bench
       "$(target_dir)/debug/gonfalon-bench" --smoke --gonfalon-bin "$(target_dir)/debug/gonfalon"
+      "$(target_dir)/debug/gonfalon-bench" --smoke --clients --gonfalon-bin "$(target_dir)/debug/gonfalon"
       ;;
     *)
       [ -e "tests/tests/$1.rs" ] || fail "there is no step '$1'; the steps are: $(all_steps | tr '\n' ' ')"

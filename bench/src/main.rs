@@ -2,9 +2,11 @@
 //!
 //! [`plan`] says which cases run on which clusters, [`run`] runs both servers in turn and repeats
 //! noisy rounds, [`cases`] are the work, [`load`] generates it and counts, [`report`] judges by
-//! [`targets`] and writes. `docs/benchmarks.md` explains the method to readers of the results.
+//! [`targets`] and writes. [`clients`] is another program in the same one: it measures the client
+//! library. `docs/benchmarks.md` explains the method to readers of the results.
 
 mod cases;
+mod clients;
 mod cluster;
 mod dataset;
 mod load;
@@ -68,6 +70,9 @@ async fn stop_signal() -> Result<()> {
 }
 
 async fn run(options: &Options) -> Result<()> {
+    if options.clients {
+        return clients::run(options).await;
+    }
     let scale = options.scale();
     let mut scenarios = plan::scenarios(&scale, &options.nodes());
     plan::filter(&mut scenarios, &options.cases);

@@ -15,6 +15,7 @@ use crate::software::Subject;
 /// about forty minutes, a quick one about ten.
 #[derive(Debug, Parser)]
 #[command(name = "gonfalon-bench", version)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(crate) struct Options {
     /// Shorter and fewer rounds, 200 000 keys instead of a million
     #[arg(long, conflicts_with = "smoke")]
@@ -23,6 +24,10 @@ pub(crate) struct Options {
     /// Every case for an instant: fails if one does not work, whatever its speed
     #[arg(long)]
     pub(crate) smoke: bool,
+
+    /// Measure the client library instead: beside the crate etcd-client, and what only it has
+    #[arg(long, conflicts_with_all = ["quick", "list", "nodes", "only"])]
+    pub(crate) clients: bool,
 
     /// Only cases whose name contains this (repeatable); see --list
     #[arg(long = "case", value_name = "FILTER")]
@@ -113,6 +118,16 @@ impl Options {
         scale
     }
 
+    /// How often each case is measured, if that was chosen.
+    pub(crate) fn rounds(&self) -> Option<usize> {
+        self.rounds.map(usize::from)
+    }
+
+    /// How long each measurement is, if that was chosen.
+    pub(crate) fn seconds(&self) -> Option<Duration> {
+        self.seconds.map(Duration::from_secs_f64)
+    }
+
     /// Sizes of the clusters to measure.
     pub(crate) fn nodes(&self) -> Vec<usize> {
         let chosen: Vec<usize> = self
@@ -146,7 +161,11 @@ impl Options {
         if self.smoke || self.name.is_some() {
             return self.name.clone();
         }
-        let whole = if self.quick { "quick" } else { "full" };
+        let whole = match (self.clients, self.quick) {
+            (true, _) => "clients",
+            (_, true) => "quick",
+            _ => "full",
+        };
         // A part must not replace the results of a whole run.
         let is_part = !self.cases.is_empty() || !self.nodes.is_empty() || self.only.is_some();
         Some(format!("{whole}{}", if is_part { "-part" } else { "" }))
@@ -184,6 +203,7 @@ mod tests {
             parse(&["--quick", "--name", "mine"]).name().unwrap(),
             "mine"
         );
+        assert_eq!(parse(&["--clients"]).name().unwrap(), "clients");
         assert_eq!(parse(&["--smoke"]).name(), None, "its numbers mean nothing");
     }
 

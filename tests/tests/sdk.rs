@@ -4,10 +4,10 @@
 mod cache;
 #[path = "sdk/counting.rs"]
 mod counting;
-#[path = "sdk/elections.rs"]
-mod elections;
 #[path = "sdk/disk.rs"]
 mod disk;
+#[path = "sdk/elections.rs"]
+mod elections;
 #[path = "sdk/failover.rs"]
 mod failover;
 #[path = "sdk/handover.rs"]
