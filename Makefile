@@ -21,8 +21,8 @@ test: ## the whole suite, as CI runs it: format, lints, licences, tests by layer
 kills: ## kill the leader of three nodes 50 times; how long writes paused (5 minutes)
 	@scripts/kills.sh
 
-test-long: ## the comparison with etcd over many more seeds, about an hour
-	@GONFALON_TEST_LONG=1 scripts/test.sh differential
+test-long: ## random tests with many more draws: cut watches, the comparison with etcd; over an hour
+	@GONFALON_TEST_LONG=1 scripts/test.sh units differential
 
 demo: ## three nodes on this machine and a tour of about a minute
 	@scripts/demo.sh $(ARGS)

@@ -360,7 +360,8 @@ impl FakeServer {
         self.shared.world().faults.refuse_watch(reason.into());
     }
 
-    /// Tells every quiet watch up to where there is nothing to tell, as servers do now and then.
+    /// Tells every watch up to where there is nothing more to tell, as servers do now and then; also
+    /// those that begin in the future, as etcd 3.4 does.
     pub fn report_progress(&self) {
         let world = self.shared.world();
         world.progress.send_modify(|wishes| *wishes += 1);

@@ -220,7 +220,7 @@ impl Watching {
         }
     }
 
-    /// Tells those watchers of progress that have asked for it and have nothing else to hear.
+    /// Tells those watchers of progress that have asked for it.
     fn report_progress(&self) {
         let mut ids: Vec<_> = self
             .details
@@ -229,8 +229,13 @@ impl Watching {
             .collect();
         ids.sort_unstable_by_key(|(id, _)| **id);
         self.with_hub(|member, stream| {
-            for (id, _) in ids {
-                member.hub.progress(stream, Some(*id));
+            for (&id, _) in ids {
+                if !member.hub.progress(stream, Some(id)) {
+                    // It begins in the future. Newer servers would not tell it; etcd 3.4 does.
+                    let at = member.hub.revision();
+                    let progress = Mark::Progress { id: Some(id), at };
+                    self.outbox.told().push_back(Told::Mark(progress));
+                }
             }
         });
     }

@@ -102,11 +102,14 @@ async fn nor_does_one_that_is_cut_again_while_it_resumes() {
 }
 
 /// Cuts, pauses of members, lag and progress, at random, over three members and watches of several
-/// kinds. `GONFALON_TEST_SEED` repeats a run, `GONFALON_TEST_CUTS=10000` makes it long.
+/// kinds. `GONFALON_TEST_SEED` repeats a run, `GONFALON_TEST_CUTS` says how many there are;
+/// `GONFALON_TEST_LONG=1`: 10,000.
 #[tokio::test(start_paused = true)]
 async fn cuts_at_random_lose_and_repeat_nothing() {
     let seed = number("GONFALON_TEST_SEED").unwrap_or_else(|| fastrand::u64(..));
-    let cuts = number("GONFALON_TEST_CUTS").unwrap_or(300);
+    let is_long = number("GONFALON_TEST_LONG") == Some(1);
+    let default = if is_long { 10_000 } else { 300 };
+    let cuts = number("GONFALON_TEST_CUTS").unwrap_or(default);
     eprintln!("GONFALON_TEST_SEED={seed} GONFALON_TEST_CUTS={cuts}");
     let mut random = fastrand::Rng::with_seed(seed);
     let server = FakeServer::builder().members(3).frame_bytes(60).start();

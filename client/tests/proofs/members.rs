@@ -74,10 +74,11 @@ async fn a_restored_store_is_told_from_a_lagging_member() {
     for is_renamed in [true, false] {
         let server = FakeServer::start();
         let client = server.client();
+        client.put("k0", "1").await.unwrap();
         client.put("k", "1").await.unwrap();
         let backup = server.revision();
         let mut watch = client.watch("k").await.unwrap();
-        let mut quiet = client.watch("quiet").from(Revision::new(2)).await.unwrap();
+        let mut quiet = client.watch("quiet").from(Revision::new(3)).await.unwrap();
         let mut healed = client
             .watch(KeyRange::prefix("k"))
             .on_compacted(OnCompacted::Relist)
@@ -85,6 +86,7 @@ async fn a_restored_store_is_told_from_a_lagging_member() {
             .unwrap();
         server.put("k", "2");
         server.put("k2", "2");
+        server.delete("k0");
         assert_eq!(told(&next(&mut watch).await).len(), 1);
         while next(&mut healed).await.revision < server.revision() {}
         if is_renamed {
@@ -99,7 +101,12 @@ async fn a_restored_store_is_told_from_a_lagging_member() {
         assert_eq!(batch.revision, backup);
         assert_eq!(
             told(&batch),
-            [("k".into(), "1".into()), ("k2".into(), String::new())]
+            [
+                ("k0".into(), "1".into()),
+                ("k".into(), "1".into()),
+                ("k2".into(), String::new()),
+            ],
+            "what is back, what is as it was, what is gone again"
         );
         // What was seen of the old store is not held against the new one.
         let mut fresh = client.watch("k").await.unwrap();
