@@ -84,6 +84,7 @@ impl Pages {
             watch_streams: watchers.streams,
             watchers: watchers.watchers,
             watchers_unsynced: watchers.unsynced,
+            events_pending: store.watchers().pending_events(),
             ..view
         }
     }

@@ -34,7 +34,7 @@ pub use clients::Clients;
 pub use disk::{Disk, Sweeps, Wal};
 pub use health::Health;
 pub use kv::{Kv, SuccessHistogram};
-pub use network::Network;
+pub use network::{Network, StreamFailures};
 pub use peers::{Peer, Peers, Transfer, Transfers};
 pub use raft::Raft;
 pub use rpc::{Call, Rpc};

@@ -56,6 +56,11 @@ impl Watchers {
         self.lock().counts()
     }
 
+    /// Events that wait in the queues of all streams.
+    pub fn pending_events(&self) -> usize {
+        self.lock().sinks().map(Mailbox::event_count).sum()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Hub<Mailbox>> {
         self.hub
             .lock()

@@ -61,6 +61,10 @@ impl Lease for Api {
             .map(move |request| {
                 let api = api.clone();
                 async move {
+                    let request = request.inspect_err(|error| {
+                        let network = &api.node.store().metrics().network;
+                        network.lease_streams_failed.ended(error.code());
+                    });
                     api.keep_alive(request.map_err(grpc::in_etcds_words)?.id)
                         .await
                 }

@@ -177,7 +177,8 @@ impl Watching {
             tokio::task::consume_budget().await;
             // Events must keep neither requests nor progress waiting.
             if let Some(asked) = self.asking.next().now_or_never() {
-                self.answer(asked?);
+                let asked = self.counted(asked)?;
+                self.answer(asked);
                 continue;
             }
             let delivery = self.subscriber.next(self.frames.entries()).await;
@@ -187,10 +188,24 @@ impl Watching {
                 tokio::select! {
                     biased;
                     () = self.subscriber.filled() => {}
-                    asked = self.asking.next() => self.answer(asked?),
+                    asked = self.asking.next() => {
+                        let asked = self.counted(asked)?;
+                        self.answer(asked);
+                    }
                 }
             }
         }
+    }
+
+    /// Counts a stream that broke.
+    fn counted(&self, asked: Result<Asked, Status>) -> Result<Asked, Status> {
+        let network = &self.api.node.store().metrics().network;
+        asked.inspect_err(|error| {
+            // Ended by us is not broken.
+            if !self.api.node.stopping().is_cancelled() {
+                network.watch_streams_failed.ended(error.code());
+            }
+        })
     }
 
     /// Does what was asked. The answer is in the subscriber's queue, in its place among the events,

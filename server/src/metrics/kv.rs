@@ -193,7 +193,7 @@ impl Kv {
 }
 
 impl SuccessHistogram {
-    fn of(all: &HistogramVec, labels: &[&str]) -> Self {
+    pub(super) fn of(all: &HistogramVec, labels: &[&str]) -> Self {
         let with = |success| all.with_label_values(&[labels, &[success]].concat());
         Self {
             succeeded: with("true"),

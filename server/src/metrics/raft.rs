@@ -19,6 +19,8 @@ pub struct Raft {
     pub slow_read_indexes: IntCounter,
     /// Batches that took longer to apply than `--warning-apply-duration`.
     pub slow_apply: IntCounter,
+    /// Heartbeats that this leader sent late.
+    pub heartbeats_late: IntCounter,
     /// Snapshots of other members that are being installed.
     pub snapshot_apply_in_progress: IntGauge,
 }
@@ -49,6 +51,11 @@ impl Raft {
             slow_apply: make.counter(
                 "etcd_server_slow_apply_total",
                 "Batches of commands that were slow to apply, likely because of the disk.",
+            ),
+            heartbeats_late: make.counter(
+                "etcd_server_heartbeat_send_failures_total",
+                "Heartbeats that this leader sent more than two intervals after the last one, \
+                 likely because of the disk.",
             ),
             snapshot_apply_in_progress: make.gauge(
                 "etcd_server_snapshot_apply_in_progress_total",

@@ -15,6 +15,7 @@ use prost::Message;
 use prost_types::FileDescriptorSet;
 use tonic::Code;
 
+use super::kv::SuccessHistogram;
 use super::{Buckets, Detail, Make};
 
 /// The label of a service or method that is not one of the API's.
@@ -22,6 +23,18 @@ const UNKNOWN: &str = "unknown";
 
 /// The label `grpc_type` of a method without streams.
 const UNARY: &str = "unary";
+
+/// The calls that `etcd_server_request_duration_seconds` is about, and its label `type`: reads, and
+/// what is replicated.
+const REQUESTS: [(&str, &str); 7] = [
+    ("/etcdserverpb.KV/Range", "Range"),
+    ("/etcdserverpb.KV/Put", "Put"),
+    ("/etcdserverpb.KV/DeleteRange", "DeleteRange"),
+    ("/etcdserverpb.KV/Txn", "Txn"),
+    ("/etcdserverpb.KV/Compact", "Compaction"),
+    ("/etcdserverpb.Lease/LeaseGrant", "LeaseGrant"),
+    ("/etcdserverpb.Lease/LeaseRevoke", "LeaseRevoke"),
+];
 
 /// gRPC's status codes, in the order of their numbers, as go-grpc-prometheus writes them.
 const CODES: [&str; 17] = [
@@ -63,6 +76,8 @@ struct Method {
     started: IntCounter,
     handled: [IntCounter; CODES.len()],
     handling_seconds: Option<Histogram>,
+    /// For those of [`REQUESTS`].
+    request_seconds: Option<SuccessHistogram>,
 }
 
 impl Rpc {
@@ -88,9 +103,21 @@ impl Rpc {
                 buckets,
             )
         });
+        let requests = make.histograms(
+            "etcd_server_request_duration_seconds",
+            "Seconds from the beginning of a request to its end, by kind of request.",
+            &["type", "success"],
+            // From a tenth of a millisecond to 52 s, as applying and reading are measured.
+            Buckets::exponential(0.0001, 2.0, 20),
+        );
         let method = |service: &str, method: &str, kind: &str| {
             let labels = [service, method, kind];
-            Arc::new(Method::new(&started, &handled, seconds.as_ref(), labels))
+            let request = REQUESTS
+                .iter()
+                .find(|(path, _)| *path == format!("/{service}/{method}"));
+            let request = request.map(|(_, kind)| SuccessHistogram::of(&requests, &[kind]));
+            let seconds = seconds.as_ref();
+            Arc::new(Method::new(&started, &handled, seconds, request, labels))
         };
         let methods = methods_of_the_api()
             .map(|(service, name, kind)| {
@@ -110,7 +137,8 @@ impl Rpc {
     pub fn begin(&self, path: &str) -> Call {
         let method = self.methods.get(path).unwrap_or(&self.unknown);
         method.started.inc();
-        let started = method.handling_seconds.as_ref().map(|_| Instant::now());
+        let is_timed = method.handling_seconds.is_some() || method.request_seconds.is_some();
+        let started = is_timed.then(Instant::now);
         Call {
             method: Arc::clone(method),
             code: Code::Cancelled,
@@ -142,8 +170,14 @@ impl Call {
 impl Drop for Call {
     fn drop(&mut self) {
         self.method.handled[self.code as usize].inc();
-        if let (Some(histogram), Some(started)) = (&self.method.handling_seconds, self.started) {
-            histogram.observe(started.elapsed().as_secs_f64());
+        let Some(took) = self.started.map(|started| started.elapsed()) else {
+            return;
+        };
+        if let Some(histogram) = &self.method.handling_seconds {
+            histogram.observe(took.as_secs_f64());
+        }
+        if let Some(histogram) = &self.method.request_seconds {
+            histogram.observe(self.code == Code::Ok, took);
         }
     }
 }
@@ -153,6 +187,7 @@ impl Method {
         started: &IntCounterVec,
         handled: &IntCounterVec,
         seconds: Option<&HistogramVec>,
+        request_seconds: Option<SuccessHistogram>,
         [service, method, kind]: [&str; 3],
     ) -> Self {
         Self {
@@ -160,6 +195,7 @@ impl Method {
             started: started.with_label_values(&[service, method, kind]),
             handled: CODES.map(|code| handled.with_label_values(&[service, method, kind, code])),
             handling_seconds: seconds.map(|all| all.with_label_values(&[service, method, kind])),
+            request_seconds,
         }
     }
 }
@@ -220,6 +256,47 @@ mod tests {
             .unwrap_or(&metrics.rpc.unknown)
             .started
             .get()
+    }
+
+    #[test]
+    fn a_request_is_timed_by_its_kind_and_success_and_a_stream_is_not() {
+        let metrics = Metrics::default();
+        for (path, code) in [
+            ("/etcdserverpb.KV/Put", Code::Ok),
+            ("/etcdserverpb.KV/Put", Code::Ok),
+            ("/etcdserverpb.KV/Put", Code::NotFound),
+            ("/etcdserverpb.KV/Compact", Code::Ok),
+            ("/etcdserverpb.Watch/Watch", Code::Ok),
+        ] {
+            metrics.rpc.begin(path).ended(code);
+        }
+        let text = metrics.encode(&crate::metrics::View::default());
+        let counts: Vec<_> = text
+            .lines()
+            .filter(|line| line.starts_with("etcd_server_request_duration_seconds_count"))
+            .filter(|line| !line.ends_with(" 0"))
+            .collect();
+        let count = |labels: &str, count: u32| {
+            format!("etcd_server_request_duration_seconds_count{{{labels}}} {count}")
+        };
+        assert_eq!(
+            counts,
+            [
+                count("success=\"false\",type=\"Put\"", 1),
+                count("success=\"true\",type=\"Compaction\"", 1),
+                count("success=\"true\",type=\"Put\"", 2),
+            ]
+        );
+    }
+
+    #[test]
+    fn every_request_that_is_timed_is_a_method_of_the_api() {
+        let metrics = Metrics::default();
+        for (path, _) in REQUESTS {
+            let method = metrics.rpc.methods.get(path);
+            let is_timed = method.is_some_and(|method| method.request_seconds.is_some());
+            assert!(is_timed, "{path}");
+        }
     }
 
     #[test]

@@ -45,6 +45,8 @@ pub struct View {
     pub watchers: usize,
     /// Watchers that are behind and read history.
     pub watchers_unsynced: usize,
+    /// Events that wait to be sent to watchers.
+    pub events_pending: usize,
 }
 
 impl Metrics {
@@ -113,6 +115,11 @@ impl View {
             "etcd_debugging_mvcc_slow_watcher_total",
             "Watchers that are behind and read history.",
             signed(self.watchers_unsynced),
+        );
+        gauge(
+            "etcd_debugging_mvcc_pending_events_total",
+            "Events that wait to be sent to watchers.",
+            signed(self.events_pending),
         );
         let alarms = make.gauges(
             "etcd_debugging_server_alarms",

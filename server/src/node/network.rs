@@ -1,6 +1,7 @@
 //! openraft's network on top of [`Peers`].
 
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use futures::{Stream, StreamExt};
 use gonfalon_proto::peer as pb;
@@ -30,11 +31,15 @@ use crate::raft::{
 #[derive(Debug, Clone)]
 pub(super) struct Network {
     peers: SharedPeers,
+    heartbeat_interval: Duration,
 }
 
 impl Network {
-    pub(super) fn new(peers: SharedPeers) -> Self {
-        Self { peers }
+    pub(super) fn new(peers: SharedPeers, heartbeat_interval: Duration) -> Self {
+        Self {
+            peers,
+            heartbeat_interval,
+        }
     }
 }
 
@@ -46,6 +51,7 @@ impl RaftNetworkFactory<TypeConfig> for Network {
             target,
             node: node.clone(),
             peers: self.peers.clone(),
+            heartbeats: Arc::new(Heartbeats::new(self.heartbeat_interval)),
         }
     }
 }
@@ -56,6 +62,34 @@ pub(super) struct PeerNetwork {
     target: u64,
     node: PeerNode,
     peers: SharedPeers,
+    /// openraft has one of these for heartbeats alone, for as long as this member leads.
+    heartbeats: Arc<Heartbeats>,
+}
+
+/// Notices heartbeats that are sent late: by a leader that has no processor or no disk to itself.
+#[derive(Debug)]
+struct Heartbeats {
+    interval: Duration,
+    last: Mutex<Option<Instant>>,
+}
+
+impl Heartbeats {
+    fn new(interval: Duration) -> Self {
+        Self {
+            interval,
+            last: Mutex::default(),
+        }
+    }
+
+    /// Notes that one is sent; whether it should have been long before, as etcd draws the line.
+    fn is_late(&self, now: Instant) -> bool {
+        let mut last = self
+            .last
+            .lock()
+            .expect("nothing panics while it holds this lock");
+        let before = last.replace(now);
+        before.is_some_and(|before| now.duration_since(before) > 2 * self.interval)
+    }
 }
 
 impl PeerNetwork {
@@ -156,7 +190,13 @@ impl NetStreamAppend<TypeConfig> for PeerNetwork {
     {
         Box::pin(async move {
             let mut client = self.client()?;
-            let requests = input.map(|request| append_to_pb(&request));
+            let (heartbeats, peers) = (self.heartbeats.clone(), self.peers.clone());
+            let requests = input.map(move |request| {
+                if request.entries.is_empty() && heartbeats.is_late(Instant::now()) {
+                    peers.heartbeat_late();
+                }
+                append_to_pb(&request)
+            });
             let responses = match client.append(requests).await {
                 Ok(responses) => responses.into_inner(),
                 Err(status) => {
@@ -274,5 +314,27 @@ impl NetTransferLeader<TypeConfig> for PeerNetwork {
                 })
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_heartbeat_is_late_if_the_last_one_was_more_than_two_intervals_ago() {
+        let interval = Duration::from_millis(100);
+        let heartbeats = Heartbeats::new(interval);
+        let start = Instant::now();
+        for (at_ms, is_late) in [
+            (0, false),
+            (100, false),
+            (300, false),
+            (501, true),
+            (600, false),
+        ] {
+            let at = start + Duration::from_millis(at_ms);
+            assert_eq!(heartbeats.is_late(at), is_late, "at {at_ms} ms");
+        }
     }
 }

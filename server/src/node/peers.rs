@@ -151,6 +151,11 @@ impl Peers {
         Ok(())
     }
 
+    /// A heartbeat was sent later than it should have been.
+    pub(super) fn heartbeat_late(&self) {
+        self.metrics.raft.heartbeats_late.inc();
+    }
+
     /// What is counted of `member`.
     pub(super) fn metrics(&self, member: u64) -> Arc<metrics::Peer> {
         self.metrics.peers.learn(self.own, member)

@@ -152,7 +152,7 @@ impl Node {
         let raft = openraft::Raft::new(
             identity.member_id.get(),
             Arc::new(raft_config(&config, identity.cluster_id)?),
-            Network::new(peers.clone()),
+            Network::new(peers.clone(), config.heartbeat_interval),
             log,
             applier,
         )

@@ -64,6 +64,11 @@ impl Mailbox {
         std::mem::take(&mut held.is_behind)
     }
 
+    /// Events that are queued.
+    pub(super) fn event_count(&self) -> usize {
+        self.lock().events
+    }
+
     /// Returns when something was queued since the last [`Mailbox::take`].
     ///
     /// # Cancel safety
@@ -200,6 +205,26 @@ mod tests {
             mailbox.queue().offer(ID, items.iter()),
             "taken, there is room again"
         );
+    }
+
+    #[test]
+    fn what_is_refused_taken_or_no_event_is_not_counted_as_pending() {
+        let watchers = crate::watch::Watchers::new(Revision::FIRST);
+        let (mailbox, other) = (Mailbox::default(), Mailbox::default());
+        watchers.lock().open_stream(mailbox.clone());
+        watchers.lock().open_stream(other.clone());
+        let item = item(1);
+        assert!(mailbox.queue().offer(ID, [&item, &item].into_iter()));
+        assert!(other.queue().offer(ID, [&item].into_iter()));
+        let too_many = vec![item; MAILBOX_EVENTS_MAX];
+        assert!(!other.queue().offer(ID, too_many.iter()));
+        other.queue().mark(Mark::Progress {
+            id: None,
+            at: Revision::FIRST,
+        });
+        assert_eq!(watchers.pending_events(), 3);
+        mailbox.take(&mut Vec::new());
+        assert_eq!(watchers.pending_events(), 1);
     }
 
     #[test]

@@ -400,6 +400,11 @@ impl<S: Sink> Hub<S> {
         }
     }
 
+    /// The sinks of all streams.
+    pub fn sinks(&self) -> impl Iterator<Item = &S> {
+        self.streams.iter().map(|(_, stream)| &stream.sink)
+    }
+
     /// Panics if an invariant of this file's head does not hold.
     pub fn check(&self) {
         self.index.check();
