@@ -113,11 +113,7 @@ impl Scenario {
 pub(crate) fn scenarios(scale: &Scale, nodes: &[usize]) -> Vec<Scenario> {
     let mut all = Vec::new();
     for &nodes in nodes {
-        let mut these = if nodes == 1 {
-            one_node(scale)
-        } else {
-            several_nodes(scale, nodes)
-        };
+        let mut these = all_cases(scale, nodes);
         if scale.one_cluster {
             let setup = Setup {
                 keys: scale.keys,
@@ -156,12 +152,13 @@ pub(crate) fn filter(scenarios: &mut Vec<Scenario>, filters: &[String]) {
     scenarios.retain(|scenario| !scenario.cases.is_empty());
 }
 
-fn one_node(scale: &Scale) -> Vec<Scenario> {
+/// The same cases for every number of members.
+fn all_cases(scale: &Scale, nodes: usize) -> Vec<Scenario> {
     let Scale {
         keys, many_keys, ..
     } = *scale;
     let scenario = |setup, cases| Scenario {
-        nodes: 1,
+        nodes,
         setup,
         cases,
         rounds: scale.rounds,
@@ -180,67 +177,37 @@ fn one_node(scale: &Scale) -> Vec<Scenario> {
     writes.push(Case::Txn { clients: 64 });
     let mut reads = gets();
     reads.push(Case::Prefix { clients: 8 });
+    let restarted = Setup {
+        restart: true,
+        ..filled(keys)
+    };
+    let written = Setup {
+        burst: scale.burst,
+        ..filled(keys)
+    };
     let restart = vec![Case::Restart { keys: many_keys }];
-    let mut all = vec![
-        scenario(fresh(keys), writes),
-        scenario(
-            Setup {
-                restart: true,
-                ..filled(keys)
-            },
-            reads,
-        ),
-        scenario(
-            Setup {
-                burst: scale.burst,
-                ..filled(keys)
-            },
-            gets_after_writes(),
-        ),
-        scenario(filled(KEYS_OF_EVENTS), events(scale)),
+    let large = [
         scenario(filled(many_keys), restart),
-        scenario(fresh(keys), vec![Case::Memory { keys }]),
         scenario(fresh(many_keys), vec![Case::Memory { keys: many_keys }]),
     ];
-    // Filling a million keys takes most of a minute for each pair, and memory hardly varies.
-    if let Some(largest) = all.last_mut() {
-        largest.rounds = scale.rounds.min(3);
-    }
+    let mut all = vec![
+        scenario(fresh(keys), writes),
+        scenario(restarted, reads),
+        scenario(written, gets_after_writes()),
+        scenario(filled(KEYS_OF_EVENTS), events(scale)),
+        scenario(fresh(keys), vec![Case::Memory { keys }]),
+    ];
+    all.extend(large.map(|large| Scenario {
+        rounds: large.rounds.min(large_rounds(nodes)),
+        ..large
+    }));
     all
 }
 
-fn several_nodes(scale: &Scale, nodes: usize) -> Vec<Scenario> {
-    let scenario = |setup, cases| Scenario {
-        nodes,
-        setup,
-        cases,
-        rounds: scale.rounds,
-    };
-    let filled = |keys| Setup {
-        keys,
-        ..Setup::default()
-    };
-    let watch = vec![Case::Watch {
-        watchers: 1,
-        writers: 1,
-    }];
-    vec![
-        scenario(
-            Setup {
-                fresh: true,
-                ..filled(scale.keys)
-            },
-            puts(),
-        ),
-        scenario(
-            Setup {
-                restart: true,
-                ..filled(scale.keys)
-            },
-            gets(),
-        ),
-        scenario(filled(KEYS_OF_EVENTS), watch),
-    ]
+/// Filling a million keys takes most of a minute for each pair, three times that with three members,
+/// and neither memory nor a start varies much.
+fn large_rounds(nodes: usize) -> usize {
+    if nodes == 1 { 3 } else { 1 }
 }
 
 fn gets_after_writes() -> Vec<Case> {
@@ -307,6 +274,15 @@ mod tests {
     }
 
     #[test]
+    fn clusters_of_every_size_have_the_same_cases() {
+        let cases = |nodes| -> Vec<Case> {
+            let scenarios = scenarios(&Scale::FULL, &[nodes]).into_iter();
+            scenarios.flat_map(|scenario| scenario.cases).collect()
+        };
+        assert_eq!(cases(1), cases(3));
+    }
+
+    #[test]
     fn a_smoke_run_has_all_kinds_of_a_full_one_on_one_cluster_for_each_size() {
         let smoke = scenarios(&Scale::SMOKE, &[1, 3]);
         let full = scenarios(&Scale::FULL, &[1, 3]);
@@ -326,7 +302,13 @@ mod tests {
         filter(&mut kept, &["3/put".to_owned(), "lease".to_owned()]);
         assert_eq!(
             names(&kept),
-            ["1/lease-10000", "3/put-1", "3/put-64", "3/put-256"]
+            [
+                "1/lease-10000",
+                "3/put-1",
+                "3/put-64",
+                "3/put-256",
+                "3/lease-10000"
+            ]
         );
         let all = scenarios(&Scale::FULL, &[1]);
         let mut unfiltered = all.clone();
