@@ -5,7 +5,9 @@
 
 mod authority;
 mod front;
+mod requests;
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::time::Duration;
@@ -15,7 +17,7 @@ use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::service::Service;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
@@ -25,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use front::Front;
 
 use self::authority::Lenient;
+use self::requests::{Begun, Requests};
 use crate::config::{Config, ListenUrl};
 
 /// Connections that the kernel keeps until they are accepted.
@@ -124,7 +127,6 @@ where
     B::Data: Send,
     B::Error: Into<BoxError>,
 {
-    let builder = builder(&limits);
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -133,8 +135,13 @@ where
             Some(ended) = connections.join_next() => raise(ended),
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
-                    let (builder, service) = (builder.clone(), service.clone());
-                    connections.spawn(connection(stream, builder, service, stop.child_token()));
+                    let serving = connection(
+                        stream,
+                        limits.clone(),
+                        service.clone(),
+                        stop.child_token(),
+                    );
+                    connections.spawn(serving);
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
@@ -168,8 +175,8 @@ fn raise(ended: Result<(), JoinError>) {
     }
 }
 
-fn builder(limits: &Limits) -> Builder<TokioExecutor> {
-    let mut builder = Builder::new(TokioExecutor::new());
+fn builder(limits: &Limits, executor: Begun) -> Builder<Begun> {
+    let mut builder = Builder::new(executor);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -186,12 +193,8 @@ fn builder(limits: &Limits) -> Builder<TokioExecutor> {
 }
 
 /// Serves one connection until its end, or until `stop` and then to the end of what is under way.
-async fn connection<S, B>(
-    stream: TcpStream,
-    builder: Builder<TokioExecutor>,
-    service: S,
-    stop: CancellationToken,
-) where
+async fn connection<S, B>(stream: TcpStream, limits: Limits, service: S, stop: CancellationToken)
+where
     S: Service<Request<Incoming>, Response = Response<B>> + Send + 'static,
     S::Future: Send + 'static,
     S::Error: Into<BoxError>,
@@ -203,14 +206,20 @@ async fn connection<S, B>(
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "a connection without TCP_NODELAY");
     }
+    let mut requests = Requests::default();
+    let builder = builder(&limits, requests.executor());
     let mut connection =
         pin!(builder.serve_connection(TokioIo::new(Lenient::new(stream)), service));
     let ended = tokio::select! {
         biased;
-        ended = connection.as_mut() => ended,
-        () = stop.cancelled() => {
+        ended = poll_fn(|context| requests.poll(connection.as_mut(), context)) => Some(ended),
+        () = stop.cancelled() => None,
+    };
+    let ended = match ended {
+        Some(ended) => ended,
+        None => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            poll_fn(|context| requests.poll(connection.as_mut(), context)).await
         }
     };
     if let Err(error) = ended {

@@ -9,6 +9,8 @@
 //! Only the first HEADERS frame of a connection is looked at: there the name is spelled out, later
 //! frames refer to it. From then on this is the bare connection. A frame that arrives in pieces is
 //! looked at piece by piece, and refused as before if the name is cut.
+//!
+//! Being what the library sees of a connection, this also tells it how to write small answers.
 
 use std::io;
 use std::pin::Pin;
@@ -34,6 +36,7 @@ const SCHEMES: [(&[u8], &[u8]); 2] = [(b"http://", b"httpB--"), (b"https://", b"
 pub(super) struct Lenient<S> {
     stream: S,
     at: At,
+    has_written: bool,
 }
 
 /// How far the reading is.
@@ -51,8 +54,11 @@ enum At {
 
 impl<S> Lenient<S> {
     pub(super) fn new(stream: S) -> Self {
-        let at = At::Preface(0);
-        Self { stream, at }
+        Self {
+            stream,
+            at: At::Preface(0),
+            has_written: false,
+        }
     }
 }
 
@@ -192,6 +198,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Lenient<S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.has_written = true;
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
@@ -200,11 +207,15 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Lenient<S> {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.has_written = true;
         Pin::new(&mut self.stream).poll_write_vectored(context, slices)
     }
 
+    /// Not before something was written: by what it hears at its beginning our HTTP/2 library decides
+    /// whether it copies answers of up to 1 KiB behind each other, or writes each answer above 256
+    /// bytes for itself, with a system call.
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.has_written && self.stream.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -218,7 +229,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Lenient<S> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncReadExt as _;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
 
@@ -227,6 +238,16 @@ mod tests {
         0x9d, 0x29, 0xae, 0xe3, 0x0c, 0x08, 0x9d, 0x5c, 0x0b, 0x81, 0x70, 0xdc, 0x13, 0x2e, 0xfb,
         0xff,
     ];
+
+    #[tokio::test]
+    async fn many_pieces_are_written_at_once_from_the_second_write_on() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut stream = Lenient::new(tokio::net::TcpStream::connect(address).await.unwrap());
+        assert!(!stream.is_write_vectored(), "nothing was written");
+        stream.write_all(b"first").await.unwrap();
+        assert!(stream.is_write_vectored());
+    }
 
     fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
         let length = u8::try_from(payload.len()).unwrap();
