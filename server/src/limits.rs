@@ -26,6 +26,10 @@ pub const IN_FLIGHT_MAX: usize = 4;
 /// may run on another thread.
 pub const GATHER_TURNS: usize = 3;
 
+/// How long an entry waits for callers that were answered and mostly come back at once. A timer may
+/// take a millisecond more.
+pub const RETURN_MAX: Duration = Duration::from_millis(2);
+
 /// How long commands wait behind an entry that is on its way. Longer than a round of a local
 /// cluster, where joining them costs nothing; short beside the round of a distant one, where they
 /// would wait for nothing.
@@ -63,9 +67,22 @@ pub const APPLY_ENTRIES_MAX: usize = 64;
 /// Bytes of log entries applied in one go.
 pub const APPLY_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// Bytes of recent history kept in memory for watchers and for reads of recent revisions: some
-/// seconds of full load. What is older is read from disk.
+/// Bytes of recent history kept in memory for watchers and for reads of recent revisions, at most:
+/// some seconds of full load. What is older is read from disk.
 pub const HISTORY_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// Bytes of recent history that are kept however small the present is: as many changes as wait for
+/// a watcher ([`MAILBOX_EVENTS_MAX`]), about.
+pub const HISTORY_BYTES_MIN: usize = 6 * 1024 * 1024;
+
+/// How many times smaller than the present recent history is kept, between these bounds.
+pub const HISTORY_SHARE: usize = 4;
+
+/// How long nothing must have been written before memtables go to their files.
+pub const REST_AFTER: Duration = Duration::from_secs(5);
+
+/// Bytes in memtables that are not worth a file.
+pub const REST_BYTES_MIN: u64 = 1024 * 1024;
 
 /// Bytes of one message between members: one batch of entries, each of which may hold one command
 /// of the largest size.
@@ -80,6 +97,7 @@ pub const APPEND_PIPELINE_MAX: usize = 64;
 /// Leases that are revoked in one second because their time is up, as etcd bounds it.
 pub const LEASE_EXPIRIES_PER_SECOND: usize = 1000;
 
+const _: () = assert!(HISTORY_BYTES_MIN <= HISTORY_BYTES_MAX);
 const _: () = assert!(BATCH_BYTES_MAX < COMMAND_BYTES_MAX);
 const _: () = assert!(REQUEST_BYTES_MAX < COMMAND_BYTES_MAX);
 const _: () = assert!(APPLY_BYTES_MAX > BATCH_BYTES_MAX);

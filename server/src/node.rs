@@ -20,6 +20,8 @@ mod probe;
 mod propose;
 mod quota;
 mod read;
+mod rest;
+mod returning;
 mod snapshot;
 mod start;
 

@@ -12,10 +12,12 @@ use std::path::{Path, PathBuf};
 pub mod bundle;
 mod fail_stop;
 pub mod log;
+mod rest;
 pub mod state;
 
 pub use fail_stop::FailStop;
 pub use log::{Durability, LogStore};
+pub(crate) use rest::Rest;
 pub use state::{KvHash, Loaded, Pace, StateDb};
 
 /// Why something on disk could not be read, written or trusted.

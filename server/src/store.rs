@@ -13,7 +13,7 @@ use gonfalon_core::{
     Changes, Error, Event, History, HistoryError, LeaseId, Reply, Revision, State, Written,
 };
 
-use crate::limits::HISTORY_BYTES_MAX;
+use crate::limits::{HISTORY_BYTES_MAX, HISTORY_BYTES_MIN, HISTORY_SHARE};
 use crate::metrics::{Inflight, Metrics};
 use crate::node::SnapshotDir;
 use crate::raft::{LogId, StoredMembership};
@@ -150,7 +150,7 @@ impl Store {
         let mut local = self.local.write().expect(UNPOISONED);
         let Local { state, db } = &mut *local;
         // Everything from earlier calls is in the database by now.
-        state.evict(HISTORY_BYTES_MAX);
+        state.evict(history_budget(state.key_bytes()));
         let mut before = Instant::now();
         let mut apply = |command: &Command| {
             let reply = state.apply(command, &**db, changes)?;
@@ -196,6 +196,11 @@ impl Store {
         let applied = self.applied_state();
         self.db().flush()?;
         Ok(applied)
+    }
+
+    /// Bytes that [`Store::flush`] would bring to disk.
+    pub fn unflushed_bytes(&self) -> u64 {
+        self.db().unflushed_bytes()
     }
 
     /// Makes a copy of everything, and says which log entry it is of. Blocks.
@@ -307,6 +312,12 @@ impl Replay for Store {
             Ok(events.map(|events| Replayed { events, revision }))
         })
     }
+}
+
+/// Bytes of recent history that a state with `key_bytes` of present keeps in memory: who has little
+/// to hold does not hold its past instead.
+fn history_budget(key_bytes: usize) -> usize {
+    (key_bytes / HISTORY_SHARE).clamp(HISTORY_BYTES_MIN, HISTORY_BYTES_MAX)
 }
 
 /// Runs what blocks on a thread where it may.

@@ -183,6 +183,10 @@ impl Store {
         self.keys.len()
     }
 
+    pub(crate) fn key_bytes(&self) -> usize {
+        self.keys.bytes()
+    }
+
     pub(crate) fn recent_bytes(&self) -> usize {
         self.recent.bytes()
     }

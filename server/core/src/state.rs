@@ -186,6 +186,11 @@ impl State {
         self.keyspace.store.key_count()
     }
 
+    /// About how much memory the newest versions of all keys take.
+    pub fn key_bytes(&self) -> usize {
+        self.keyspace.store.key_bytes()
+    }
+
     /// About how much memory recent history takes, as [`State::evict`] measures it.
     pub fn recent_bytes(&self) -> usize {
         self.keyspace.store.recent_bytes()

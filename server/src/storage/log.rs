@@ -41,10 +41,14 @@ mod witness;
 pub use reader::READ_BYTES_MAX;
 pub use sync::{Durability, SyncFault};
 
-/// Recent entries in memory. Replication to a peer that is a few seconds behind reads them here.
-pub const RECENT_BYTES_MAX: usize = 16 << 20;
+/// Recent entries in memory: a second of full load. Replication to a peer that is further behind
+/// reads memtables and files.
+pub const RECENT_BYTES_MAX: usize = 4 << 20;
 /// Appends that may wait for the disk at a time; the next one waits for the first of them.
 const APPENDS_WAITING_MAX: usize = 4096;
+
+/// Bytes of a batch beside its entries: keys, lengths, witness.
+const BATCH_BESIDE_BYTES: usize = 256;
 
 /// The log. Cheap to clone; the last clone that is dropped brings everything to disk.
 #[derive(Debug, Clone)]
@@ -283,7 +287,9 @@ impl Shared {
                 "it would leave a gap",
             ));
         }
-        self.write(
+        let bytes = entries.iter().map(|(_, value)| value.len()).sum();
+        self.write_sized(
+            bytes,
             |batch, shared| {
                 let family = shared.family(options::LOG);
                 for (entry, value) in &entries {
@@ -302,14 +308,24 @@ impl Shared {
         )
     }
 
-    /// Writes one batch as the next in the stream, then changes the view to match.
+    /// Writes one small batch as the next in the stream, then changes the view to match.
     fn write(
         &self,
         fill: impl FnOnce(&mut WriteBatch, &Self),
         show: impl FnOnce(&mut View),
     ) -> Result<(), StorageError> {
+        self.write_sized(0, fill, show)
+    }
+
+    /// The same for a batch with about `bytes` of values.
+    fn write_sized(
+        &self,
+        bytes: usize,
+        fill: impl FnOnce(&mut WriteBatch, &Self),
+        show: impl FnOnce(&mut View),
+    ) -> Result<(), StorageError> {
         self.fail_stop.check()?;
-        let mut batch = WriteBatch::default();
+        let mut batch = WriteBatch::with_capacity_bytes(bytes + BATCH_BESIDE_BYTES);
         fill(&mut batch, self);
         let _writer = self.lock_writer();
         let witness = Witness {

@@ -134,7 +134,7 @@ impl StateDb {
     ) -> Result<(), StorageError> {
         let files = &*self.files;
         let meta = files.family(options::META);
-        let mut batch = WriteBatch::default();
+        let mut batch = WriteBatch::with_capacity_bytes(batch_bytes(&changes.versions));
         self.add_versions(&mut batch, &changes.versions);
         let lease = files.family(options::LEASE);
         for (id, ttl) in &changes.leases {
@@ -173,16 +173,19 @@ impl StateDb {
             self.files.family(options::KV),
             self.files.family(options::REV),
         );
+        // RocksDB copies what it is given, so the same memory does for all.
+        let (mut key, mut record) = (Vec::new(), Vec::new());
         for written in versions {
             let event = &written.event;
             let at = (event.kv.mod_revision, written.sub);
-            let record = records::version_record(event);
-            batch.put_cf(kv, records::version_key(&event.kv.key, at), record);
-            batch.put_cf(
-                rev,
-                records::change_key(at),
-                records::change_record(written),
-            );
+            key.clear();
+            record.clear();
+            records::put_version_key(&mut key, &event.kv.key, at);
+            records::put_version(&mut record, event);
+            batch.put_cf(kv, &key, &record);
+            record.clear();
+            records::put_change(&mut record, written);
+            batch.put_cf(rev, records::change_key(at), &record);
         }
     }
 
@@ -227,6 +230,11 @@ impl StateDb {
         .min(self.size_bytes())
     }
 
+    /// Bytes that are in memory only.
+    pub fn unflushed_bytes(&self) -> u64 {
+        self.sum(&["rocksdb.cur-size-all-mem-tables"])
+    }
+
     fn sum(&self, properties: &[&str]) -> u64 {
         let of = |name, property: &str| {
             let family = self.files.family(name);
@@ -254,6 +262,17 @@ impl From<HistoryError> for StorageError {
             why: error.0,
         }
     }
+}
+
+/// About how large a batch with `versions` gets.
+fn batch_bytes(versions: &[Written]) -> usize {
+    /// Lengths, revisions and numbers of the two records of a version, and the key once more.
+    const BESIDE: usize = 96;
+    let bytes = |written: &Written| {
+        let kv = &written.event.kv;
+        2 * kv.key.len() + kv.value.len() + BESIDE
+    };
+    BESIDE + versions.iter().map(bytes).sum::<usize>()
 }
 
 fn number(revision: Revision) -> [u8; 8] {

@@ -12,7 +12,8 @@
 //! Invariants
 //! - keys ascend strictly, within a leaf and from leaf to leaf;
 //! - the first fence is the empty key; fences ascend strictly;
-//! - no leaf is empty, and of two neighbours at least one is not small ([`Keys::is_small`]).
+//! - no leaf is empty, and of two neighbours at least one is not small ([`Keys::is_small`]);
+//! - `bytes` is the sum of what the versions cost.
 
 mod leaf;
 
@@ -28,6 +29,7 @@ const LEAF_KEYS_MAX: usize = 256;
 #[derive(Debug)]
 pub(crate) struct Keys<const MAX: usize = LEAF_KEYS_MAX> {
     len: usize,
+    bytes: usize,
     fences: Vec<Box<[u8]>>,
     sizes: Vec<usize>,
     leaves: Vec<Leaf>,
@@ -44,6 +46,7 @@ impl<const MAX: usize> Default for Keys<MAX> {
     fn default() -> Self {
         Self {
             len: 0,
+            bytes: 0,
             fences: Vec::new(),
             sizes: Vec::new(),
             leaves: Vec::new(),
@@ -66,6 +69,7 @@ impl<const MAX: usize> Keys<MAX> {
     /// Adds a version of a new key, in the place where [`Keys::find`] did not find it.
     pub(crate) fn insert(&mut self, place: Place, version: Version) {
         self.len += 1;
+        self.bytes += version.cost_bytes();
         let Some(leaf) = self.leaves.get(place.leaf) else {
             assert!(
                 self.leaves.is_empty(),
@@ -106,13 +110,17 @@ impl<const MAX: usize> Keys<MAX> {
 
     /// Puts a version in the place of the one before, of the same key.
     pub(crate) fn replace(&mut self, place: Place, version: Version) -> Version {
-        self.leaves[place.leaf].replace(place.slot, version)
+        self.bytes += version.cost_bytes();
+        let old = self.leaves[place.leaf].replace(place.slot, version);
+        self.bytes -= old.cost_bytes();
+        old
     }
 
     pub(crate) fn remove(&mut self, place: Place) -> Version {
         let Place { leaf, slot } = place;
         let version = self.leaves[leaf].remove(slot);
         self.len -= 1;
+        self.bytes -= version.cost_bytes();
         self.sizes[leaf] -= 1;
         if self.is_small(leaf) {
             if leaf + 1 < self.leaves.len() && self.is_small(leaf + 1) {
@@ -162,6 +170,11 @@ impl<const MAX: usize> Keys<MAX> {
         self.len
     }
 
+    /// Bytes of memory that the versions take.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// The versions whose keys are in `range`, in key order.
     pub(crate) fn range<'a>(
         &'a self,
@@ -206,6 +219,11 @@ impl<const MAX: usize> Keys<MAX> {
             self.len,
             self.iter().count(),
             "the length is that of the leaves"
+        );
+        assert_eq!(
+            self.bytes,
+            self.iter().map(Version::cost_bytes).sum::<usize>(),
+            "the bytes are those of the versions"
         );
         assert!(
             self.fences.first().is_none_or(|fence| fence.is_empty()),

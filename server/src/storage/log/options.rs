@@ -7,13 +7,13 @@ pub(super) const LOG: &str = "log";
 /// Vote, committed, purged, witness, format.
 pub(super) const META: &str = "meta";
 
-/// One of these fills in about half a second of full load, then goes to a file. Small, because the
+/// One of these fills in about a second of full load, then goes to a file. Small, because the
 /// write-ahead logs, which are read back at every start, are as large as the memtables.
-const MEMTABLE_BYTES: usize = 16 << 20;
+const MEMTABLE_BYTES: usize = 8 << 20;
 /// Filling, and up to three waiting to be written: a disk that is busy with fsyncs may take a while.
 const MEMTABLES_MAX: i32 = 4;
 /// Bounds what a start has to read. Above all memtables together, so that it never forces a flush.
-const WAL_TOTAL_BYTES: u64 = 96 << 20;
+const WAL_TOTAL_BYTES: u64 = 48 << 20;
 const _: () = assert!(WAL_TOTAL_BYTES > MEMTABLE_BYTES as u64 * MEMTABLES_MAX as u64);
 /// Files that are written over instead of created: their blocks exist, so fdatasync has no inode
 /// to write. Measured up to 2.2 times faster on batched appends.

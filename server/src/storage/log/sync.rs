@@ -12,13 +12,15 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use openraft::storage::IOFlushed;
-use rocksdb::DB;
+use rocksdb::{DB, FlushOptions};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::mark::Mark;
+use super::options;
+use crate::limits::REST_BYTES_MIN;
 use crate::metrics::Wal;
 use crate::raft::TypeConfig;
-use crate::storage::{FailStop, StorageError};
+use crate::storage::{FailStop, Rest, StorageError};
 
 /// How old the high-water mark may be while there are writes. Each raise is an fsync of its own.
 const MARK_INTERVAL: Duration = Duration::from_secs(1);
@@ -133,6 +135,7 @@ impl SyncThread {
     /// Serves until the store is closed.
     pub(super) fn run(mut self) {
         let mut marked_at = Instant::now();
+        let mut rest = Rest::new();
         loop {
             let (waiters, is_closed) = self.state.next();
             let result = self.sync(!waiters.is_empty());
@@ -148,7 +151,27 @@ impl SyncThread {
             if is_closed {
                 return;
             }
+            if rest.begins(self.state.written.load(Ordering::Relaxed), Instant::now())
+                && let Err(error) = self.flush_memtables()
+            {
+                self.fail_stop.raise(&error);
+            }
         }
+    }
+
+    /// Has RocksDB write its memtables to files, in the background, if that gives memory back.
+    fn flush_memtables(&self) -> Result<(), StorageError> {
+        let failed = |error: rocksdb::Error| StorageError::io(&self.dir, "flushing the log", error);
+        let families = [options::LOG, options::META]
+            .map(|name| self.db.cf_handle(name).expect("opened with the database"));
+        let size = rocksdb::properties::CUR_SIZE_ALL_MEM_TABLES;
+        let bytes = self.db.property_int_value_cf(families[0], size);
+        if bytes.map_err(failed)?.unwrap_or(0) < REST_BYTES_MIN {
+            return Ok(());
+        }
+        let mut flush = FlushOptions::default();
+        flush.set_wait(false);
+        self.db.flush_cfs_opt(&families, &flush).map_err(failed)
     }
 
     /// Brings everything written so far to disk. Without somebody who waits, only if there is

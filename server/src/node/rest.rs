@@ -1,0 +1,41 @@
+//! Brings the state's memtables to disk when nothing is written. The log's own thread does the same
+//! for the log.
+
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+use super::Node;
+use crate::limits::REST_BYTES_MIN;
+use crate::storage::Rest;
+
+/// How often is looked whether anything was written.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+impl Node {
+    /// Flushes the state once after every burst of writes, until `stop`.
+    pub(super) async fn flush_at_rest(&self, stop: CancellationToken) {
+        let mut rest = Rest::new();
+        let mut ticks = tokio::time::interval(INTERVAL);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                _ = ticks.tick() => {}
+            }
+            let applied = *self.inner.applied.borrow();
+            let store = self.store();
+            if !rest.begins(applied, Instant::now()) || store.unflushed_bytes() < REST_BYTES_MIN {
+                continue;
+            }
+            let store = store.clone();
+            match tokio::task::spawn_blocking(move || store.flush()).await {
+                Ok(Ok(_)) => {}
+                // Whatever is wrong with the disk, the next write meets it and ends the member.
+                Ok(Err(error)) => tracing::warn!(%error, "cannot flush the state"),
+                Err(error) => tracing::error!(%error, "flushing the state panicked"),
+            }
+        }
+    }
+}
