@@ -4,8 +4,9 @@
 //! While an entry is on its way, whatever arrives becomes the next one: the disk is the clock of
 //! batching, and hundreds of writers share one fsync and one entry. What an entry costs beside its
 //! commands (a dozen hand-overs between tasks, and the fsync) is most of the price of a small write,
-//! so a second entry goes out behind the first only if it is full, or if the first is slow. Nothing
-//! waits for requests that may not come: an entry gathers only those that are being read already.
+//! so a second entry goes out behind the first only if it is full, or if the first is slow. An entry
+//! gathers the requests that are being read already, and those of [callers that come
+//! back](super::returning).
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,8 +14,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use gonfalon_core::command::{Batch, Command};
 use gonfalon_core::{MemberId, Reply};
 use openraft::async_runtime::watch::WatchReceiver;
@@ -26,13 +27,17 @@ use tokio_util::sync::CancellationToken;
 
 use super::peers::{ForwardError, Peers};
 use super::pending::{Answer, Pending, fail_all};
+use super::returning::Returning;
 use super::{NodeError, Raft};
 use crate::limits::{
     BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, COMMAND_BYTES_MAX, GATHER_TURNS, HELD_BACK_MAX,
-    IN_FLIGHT_MAX, PROPOSAL_RETRY, PROPOSAL_SWEEP, QUEUE_BYTES_MAX, QUEUE_COMMANDS_MAX,
+    IN_FLIGHT_MAX, PROPOSAL_RETRY, PROPOSAL_SWEEP, QUEUE_BYTES_MAX, QUEUE_COMMANDS_MAX, RETURN_MAX,
 };
 use crate::metrics::{self, Inflight, Metrics};
 use crate::raft::{Payload, TypeConfig};
+
+/// Bytes of a batch beside its commands, at most.
+const BATCH_HEAD_BYTES: usize = 32;
 
 /// The queue in front of Raft.
 #[derive(Debug)]
@@ -51,6 +56,8 @@ pub(super) struct Proposer {
 struct Queue {
     commands: VecDeque<Queued>,
     bytes: usize,
+    /// With so many commands the proposer is woken; 0 if it does not wait for any number.
+    wanted: usize,
     is_closed: bool,
 }
 
@@ -67,6 +74,14 @@ struct Queued {
     answer: Answer,
     bytes: usize,
     since: Instant,
+}
+
+/// Commands on their way into an entry.
+#[derive(Debug)]
+struct Outgoing {
+    sequence: u64,
+    commands: usize,
+    bytes: Bytes,
 }
 
 /// A caller that waits for an answer. One that goes away without it is counted as failed, too.
@@ -117,17 +132,19 @@ impl Proposer {
 
     /// A log entry of commands that nobody waits for.
     pub(super) fn entry(&self, commands: Vec<Command>) -> Payload {
-        Payload(self.encode(commands).1)
+        let bytes = commands.iter().map(Command::encoded_len).sum();
+        Payload(self.encode(commands, bytes).1)
     }
 
-    fn encode(&self, commands: Vec<Command>) -> (u64, Bytes) {
+    /// `bytes_max` is what the commands take, about.
+    fn encode(&self, commands: Vec<Command>, bytes_max: usize) -> (u64, Bytes) {
         let sequence = self.next_sequence.fetch_add(1, Ordering::Relaxed);
         let batch = Batch {
             origin: self.origin,
             sequence,
             commands,
         };
-        let mut bytes = Vec::new();
+        let mut bytes = Vec::with_capacity(bytes_max + BATCH_HEAD_BYTES);
         batch.encode(&mut bytes);
         (sequence, bytes.into())
     }
@@ -153,20 +170,24 @@ impl Proposer {
             since: Instant::now(),
         });
         let became_full = !was_full && queue.is_full();
+        let is_wanted = queue.commands.len() == queue.wanted;
         drop(queue);
-        if was_empty || became_full {
+        if was_empty || is_wanted || became_full {
             self.arrived.notify_one();
         }
         Ok(())
     }
 
     /// Takes the next batch off the queue, without the commands of callers who have gone away.
-    fn next_batch(&self) -> Option<(u64, Bytes)> {
+    fn next_batch(&self) -> Option<Outgoing> {
         let mut commands = Vec::new();
         let mut answers = Vec::new();
+        let mut bytes = 0;
         {
             let mut queue = self.lock();
-            let mut bytes = 0;
+            let count = queue.commands.len().min(BATCH_COMMANDS_MAX);
+            commands.reserve(count);
+            answers.reserve(count);
             while let Some(first) = queue.commands.front() {
                 let is_full = commands.len() == BATCH_COMMANDS_MAX
                     || !commands.is_empty() && bytes + first.bytes > BATCH_BYTES_MAX;
@@ -187,27 +208,47 @@ impl Proposer {
         if commands.is_empty() {
             return None;
         }
-        let (sequence, bytes) = self.encode(commands);
+        let count = commands.len();
+        let (sequence, bytes) = self.encode(commands, bytes);
         self.pending.insert(sequence, answers);
-        Some((sequence, bytes))
+        Some(Outgoing {
+            sequence,
+            commands: count,
+            bytes,
+        })
     }
 
-    /// Lets the requests that are being read get into the queue, for as long as some do. A lone
-    /// request loses a few microseconds.
-    async fn gather(&self) {
+    /// Lets the requests that are being read get into the queue, for as long as some do, then waits
+    /// for those that `returning` expects; says whether it waited in vain. With nobody to wait for,
+    /// a lone request loses a few microseconds.
+    async fn gather(&self, returning: &Returning) -> bool {
+        let wanted = returning.wanted();
         let queued = || {
             let queue = self.lock();
-            (queue.commands.len(), queue.is_full())
+            let is_enough = queue.is_full() || wanted > 0 && queue.commands.len() >= wanted;
+            (queue.commands.len(), is_enough)
         };
-        let (mut seen, mut is_full) = queued();
+        let (mut seen, mut is_enough) = queued();
         let mut turns_without = 0;
-        while seen > 0 && !is_full && turns_without < GATHER_TURNS {
+        while seen > 0 && !is_enough && turns_without < GATHER_TURNS {
             // Whatever can run does, and sockets are looked at, before this goes on.
             tokio::task::yield_now().await;
             let before = seen;
-            (seen, is_full) = queued();
+            (seen, is_enough) = queued();
             turns_without = if seen > before { 0 } else { turns_without + 1 };
         }
+        if seen == 0 || is_enough || wanted == 0 || !returning.is_likely() {
+            return false;
+        }
+        let arrival = async {
+            while !queued().1 {
+                self.arrived.notified().await;
+            }
+        };
+        self.lock().wanted = wanted;
+        let have_come = tokio::time::timeout(RETURN_MAX, arrival).await.is_ok();
+        self.lock().wanted = 0;
+        !have_come
     }
 
     /// Whether what is queued should go out although an entry is on its way.
@@ -259,19 +300,21 @@ impl Proposer {
         stop: CancellationToken,
     ) {
         let mut in_flight = FuturesUnordered::new();
+        let mut returning = Returning::default();
         let mut sweep = tokio::time::interval(PROPOSAL_SWEEP.min(timeout / 16));
         sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            if in_flight.is_empty() {
-                self.gather().await;
-            }
+            let in_vain = in_flight.is_empty() && self.gather(&returning).await;
             while in_flight.is_empty() || in_flight.len() < IN_FLIGHT_MAX && self.is_due() {
-                let Some((sequence, bytes)) = self.next_batch() else {
+                let Some(batch) = self.next_batch() else {
                     break;
                 };
-                let submit = self.submit(sequence, bytes, &raft, &peers, timeout);
+                returning.gone(in_vain);
+                let commands = batch.commands;
+                let submit = self.submit(batch.sequence, batch.bytes, &raft, &peers, timeout);
                 // A leader without a quorum never answers; the sweep has told the callers then.
-                in_flight.push(tokio::time::timeout(timeout, submit));
+                let submit = tokio::time::timeout(timeout, submit);
+                in_flight.push(submit.map(move |_| commands));
             }
             // What is queued now is held back by what is in flight.
             let held_until = self.oldest().map(|since| since + HELD_BACK_MAX);
@@ -284,7 +327,9 @@ impl Proposer {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                Some(_) = in_flight.next(), if !in_flight.is_empty() => {}
+                Some(commands) = in_flight.next(), if !in_flight.is_empty() => {
+                    returning.answered(commands, self.lock().commands.len());
+                }
                 () = held, if in_flight.len() < IN_FLIGHT_MAX => {}
                 () = self.arrived.notified(), if in_flight.len() < IN_FLIGHT_MAX => {}
                 _ = sweep.tick() => self.give_up_late(timeout, &raft),
@@ -441,7 +486,10 @@ mod tests {
         drop(first);
         assert_eq!(counted(), (1, 1), "the first has gone away");
 
-        let (sequence, _) = proposer.next_batch().expect("the second is queued");
+        let sequence = proposer
+            .next_batch()
+            .expect("the second is queued")
+            .sequence;
         let answers = pending.take(sequence).expect("the batch is pending");
         let reply = Reply {
             revision: gonfalon_core::Revision::new(1),
@@ -486,12 +534,43 @@ mod tests {
                 })
             })
             .collect();
-        proposer.gather().await;
-        let (sequence, _) = proposer.next_batch().expect("there are commands");
+        assert!(!proposer.gather(&Returning::default()).await);
+        let sequence = proposer.next_batch().expect("there are commands").sequence;
         let answers = pending.take(sequence).expect("the batch is pending");
         assert_eq!(answers.len(), 4, "all are in one entry");
         assert!(proposer.next_batch().is_none(), "nothing is left");
         drop((first, reading));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_entry_waits_for_callers_that_were_answered_but_not_long() {
+        let (proposer, _pending) = proposer();
+        let proposer = Arc::new(proposer);
+        let mut returning = Returning::default();
+        let mut waiting = vec![enqueue(&proposer, 0)];
+        returning.answered(4, 1);
+        let (coming, start) = (proposer.clone(), Instant::now());
+        let others = tokio::spawn(async move {
+            tokio::time::sleep(RETURN_MAX / 2).await;
+            (1..=4).map(|id| enqueue(&coming, id)).collect::<Vec<_>>()
+        });
+        assert!(!proposer.gather(&returning).await, "they have come");
+        assert_eq!(start.elapsed(), RETURN_MAX / 2);
+        let batch = proposer.next_batch().expect("there are commands");
+        assert_eq!(batch.commands, 5);
+
+        returning.gone(false);
+        waiting.push(enqueue(&proposer, 5));
+        returning.answered(5, 1);
+        let start = Instant::now();
+        assert!(proposer.gather(&returning).await, "they have not come");
+        assert_eq!(start.elapsed(), RETURN_MAX);
+        returning.gone(true);
+        returning.answered(5, 1);
+        let start = Instant::now();
+        assert!(!proposer.gather(&returning).await);
+        assert_eq!(start.elapsed(), Duration::ZERO, "that was in vain before");
+        drop((waiting, others));
     }
 
     #[tokio::test(start_paused = true)]

@@ -8,8 +8,6 @@ use std::time::Duration;
 use gonfalon_core::command::Command;
 use gonfalon_core::{LeaseId, MemberId};
 use openraft::async_runtime::watch::WatchReceiver;
-use openraft::metrics::{RaftMetrics, RaftServerMetrics};
-use openraft::type_config::alias::WatchReceiverOf;
 use openraft::{Config, ReadPolicy, SnapshotPolicy};
 use tokio::sync::watch;
 
@@ -24,7 +22,7 @@ use super::read::ReadIndex;
 use super::{Inner, Node, NodeError};
 use crate::config::AutoCompaction;
 use crate::metrics::Metrics;
-use crate::raft::{PeerNode, TypeConfig};
+use crate::raft::PeerNode;
 use crate::storage::{Durability, FailStop, LogStore, Pace, StorageError};
 use crate::store::Store;
 use crate::tasks::Tasks;
@@ -99,33 +97,6 @@ pub enum OpenError {
 /// A follower campaigns after a silence of `election_timeout_max` (the leader's lease) plus a random
 /// time between the two. With 0.35 and 0.7 of etcd's election timeout E that is 1.05 to 1.4 E,
 /// where etcd waits 1 to 2 E.
-/// Waits until who leads or who votes has changed and `metrics` show it; false if Raft has ended.
-///
-/// All metrics change with every entry, several times; these hardly ever do.
-async fn office_changed(
-    offices: &mut WatchReceiverOf<TypeConfig, RaftServerMetrics<TypeConfig>>,
-    metrics: &mut WatchReceiverOf<TypeConfig, RaftMetrics<TypeConfig>>,
-) -> bool {
-    if offices.changed().await.is_err() {
-        return false;
-    }
-    loop {
-        {
-            let (office, now) = (offices.borrow_watched(), metrics.borrow_watched());
-            // They are told one after the other.
-            if office.state == now.state
-                && office.current_leader == now.current_leader
-                && office.membership_config == now.membership_config
-            {
-                return true;
-            }
-        }
-        if metrics.changed().await.is_err() {
-            return false;
-        }
-    }
-}
-
 fn raft_config(config: &NodeConfig, cluster_id: u64) -> Result<Config, OpenError> {
     let timeout = u64::try_from(config.election_timeout.as_millis()).unwrap_or(u64::MAX);
     let heartbeat = u64::try_from(config.heartbeat_interval.as_millis()).unwrap_or(u64::MAX);
@@ -335,7 +306,6 @@ impl Node {
     /// Keeps the leader's clockwork in step with Raft. Returns (why) only when Raft has ended.
     async fn follow_leadership(&self) -> String {
         let mut metrics = self.raft().metrics();
-        let mut offices = self.raft().server_metrics();
         let mut led_term = None;
         let mut elected_term = None;
         let mut leader = None;
@@ -378,13 +348,8 @@ impl Node {
                     }
                 };
             }
-            if !office_changed(&mut offices, &mut metrics).await {
-                // What it ended of is told before it ends.
-                let running = metrics.borrow_watched().running_state.clone();
-                return match running {
-                    Ok(()) => "Raft stopped".into(),
-                    Err(fatal) => format!("Raft stopped: {fatal}"),
-                };
+            if metrics.changed().await.is_err() {
+                return "Raft stopped".into();
             }
         }
     }

@@ -20,15 +20,26 @@ const KEY_END: [u8; 2] = [0, 1];
 
 /// The key of a version in `kv`.
 pub(super) fn version_key(key: &[u8], at: At) -> Vec<u8> {
-    let mut bytes = key_prefix(key);
+    let mut bytes = Vec::with_capacity(key.len() + KEY_END.len() + AT_BYTES);
+    put_version_key(&mut bytes, key, at);
+    bytes
+}
+
+/// Appends what [`version_key`] returns.
+pub(super) fn put_version_key(bytes: &mut Vec<u8>, key: &[u8], at: At) {
+    put_key_prefix(bytes, key);
     bytes.extend_from_slice(&(!at.0.get().cast_unsigned()).to_be_bytes());
     bytes.extend_from_slice(&(!at.1).to_be_bytes());
-    bytes
 }
 
 /// What the keys of all versions of `key` begin with.
 pub(super) fn key_prefix(key: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(key.len() + KEY_END.len() + AT_BYTES);
+    let mut bytes = Vec::with_capacity(key.len() + KEY_END.len());
+    put_key_prefix(&mut bytes, key);
+    bytes
+}
+
+fn put_key_prefix(bytes: &mut Vec<u8>, key: &[u8]) {
     for part in key.split_inclusive(|&byte| byte == 0) {
         bytes.extend_from_slice(part);
         if part.ends_with(&[0]) {
@@ -36,7 +47,6 @@ pub(super) fn key_prefix(key: &[u8]) -> Vec<u8> {
         }
     }
     bytes.extend_from_slice(&KEY_END);
-    bytes
 }
 
 /// The parts of a version's key: what stands for the key, and where in history it is.
@@ -65,19 +75,17 @@ pub(super) fn unescape(prefix: &[u8], key: &mut Vec<u8>) -> bool {
     true
 }
 
-/// The record of a version.
-pub(super) fn version_record(event: &Event) -> Vec<u8> {
+/// Appends the record of a version.
+pub(super) fn put_version(bytes: &mut Vec<u8>, event: &Event) {
     let kv = &event.kv;
     match event.kind {
-        EventKind::Delete => vec![TOMBSTONE],
+        EventKind::Delete => bytes.push(TOMBSTONE),
         EventKind::Put => {
-            let mut bytes = Vec::with_capacity(25 + kv.value.len());
             bytes.push(PUT);
             bytes.extend_from_slice(&kv.create_revision.get().to_le_bytes());
             bytes.extend_from_slice(&kv.version.to_le_bytes());
             bytes.extend_from_slice(&kv.lease.get().to_le_bytes());
             bytes.extend_from_slice(&kv.value);
-            bytes
         }
     }
 }
@@ -138,20 +146,18 @@ pub(super) struct Change<'a> {
     pub(super) key: &'a [u8],
 }
 
-/// The record of a change. A revision is never 0, so 0 says "none before".
-pub(super) fn change_record(written: &Written) -> Vec<u8> {
+/// Appends the record of a change. A revision is never 0, so 0 says "none before".
+pub(super) fn put_change(bytes: &mut Vec<u8>, written: &Written) {
     let key = &written.event.kv.key;
-    let mut bytes = Vec::with_capacity(1 + AT_BYTES + key.len());
     bytes.push(match written.event.kind {
         EventKind::Put => PUT,
         EventKind::Delete => TOMBSTONE,
     });
     bytes.extend_from_slice(&change_key(written.previous.unwrap_or_default()));
     bytes.extend_from_slice(key);
-    bytes
 }
 
-/// Undoes [`change_record`].
+/// Undoes [`put_change`].
 pub(super) fn read_change(record: &[u8]) -> Option<Change<'_>> {
     let (&kind, rest) = record.split_first()?;
     let (previous, key) = rest.split_first_chunk::<AT_BYTES>()?;
