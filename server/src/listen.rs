@@ -215,12 +215,11 @@ where
         ended = poll_fn(|context| requests.poll(connection.as_mut(), context)) => Some(ended),
         () = stop.cancelled() => None,
     };
-    let ended = match ended {
-        Some(ended) => ended,
-        None => {
-            connection.as_mut().graceful_shutdown();
-            poll_fn(|context| requests.poll(connection.as_mut(), context)).await
-        }
+    let ended = if let Some(ended) = ended {
+        ended
+    } else {
+        connection.as_mut().graceful_shutdown();
+        poll_fn(|context| requests.poll(connection.as_mut(), context)).await
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended");

@@ -8,13 +8,22 @@ use tokio_util::sync::CancellationToken;
 use super::Node;
 use crate::limits::REST_BYTES_MIN;
 use crate::storage::Rest;
+use crate::tasks::Tasks;
 
 /// How often is looked whether anything was written.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 impl Node {
-    /// Flushes the state once after every burst of writes, until `stop`.
-    pub(super) async fn flush_at_rest(&self, stop: CancellationToken) {
+    /// Flushes the state once after every burst of writes.
+    pub(super) fn spawn_rest(&self, tasks: &mut Tasks) {
+        let (node, stop) = (self.clone(), tasks.stop_token());
+        tasks.spawn("rest", async move {
+            node.flush_at_rest(stop).await;
+            Ok(())
+        });
+    }
+
+    async fn flush_at_rest(&self, stop: CancellationToken) {
         let mut rest = Rest::new();
         let mut ticks = tokio::time::interval(INTERVAL);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

@@ -182,6 +182,7 @@ impl Node {
         let (_, membership) = node.store().applied_state();
         node.learn_peers(membership.nodes());
         node.found(&config).await?;
+        node.spawn_rest(tasks);
         node.start(&config, dir, fail_stop, publisher, tasks);
         Ok(node)
     }
@@ -281,12 +282,6 @@ impl Node {
         let (node, token, quota_bytes) = (self.clone(), stop.clone(), config.quota_bytes);
         tasks.spawn("quota", async move {
             node.watch_quota(quota_bytes, token).await;
-            Ok(())
-        });
-
-        let (node, token) = (self.clone(), stop.clone());
-        tasks.spawn("rest", async move {
-            node.flush_at_rest(token).await;
             Ok(())
         });
 
