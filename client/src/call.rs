@@ -13,6 +13,25 @@ pub(crate) enum Repeat {
     Never,
 }
 
+/// What each call is on the wire; a test finds the calls that are missing.
+const RPC: &[(&str, &str, &str)] = &[
+    ("range", "etcdserverpb.KV", "Range"),
+    ("put", "etcdserverpb.KV", "Put"),
+    ("delete", "etcdserverpb.KV", "DeleteRange"),
+    ("txn", "etcdserverpb.KV", "Txn"),
+    ("compact", "etcdserverpb.KV", "Compact"),
+    ("watch", "etcdserverpb.KV", "Range"),
+    ("grant", "etcdserverpb.Lease", "LeaseGrant"),
+    ("revoke", "etcdserverpb.Lease", "LeaseRevoke"),
+    ("keep alive", "etcdserverpb.Lease", "LeaseKeepAlive"),
+    ("lease info", "etcdserverpb.Lease", "LeaseTimeToLive"),
+    ("leases", "etcdserverpb.Lease", "LeaseLeases"),
+    ("members", "etcdserverpb.Cluster", "MemberList"),
+    ("status", "etcdserverpb.Maintenance", "Status"),
+    ("defragment", "etcdserverpb.Maintenance", "Defragment"),
+    ("move leader", "etcdserverpb.Maintenance", "MoveLeader"),
+];
+
 /// One kind of call.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Call {
@@ -48,6 +67,13 @@ impl Call {
             needs_leader: false,
             ..self
         }
+    }
+
+    /// Its name on the wire: gRPC's service and method.
+    pub(crate) fn rpc(&self) -> Option<(&'static str, &'static str)> {
+        RPC.iter()
+            .find(|(name, ..)| *name == self.name)
+            .map(|&(_, service, method)| (service, method))
     }
 
     pub(crate) const fn within(self, deadline: Option<Duration>) -> Self {

@@ -9,15 +9,16 @@ use gonfalon_proto::etcdserverpb::kv_client::KvClient;
 use http::Uri;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
 use crate::cache::{CacheBuilder, CachedBuilder, CachedStructBuilder};
 use crate::call::Call;
 use crate::cluster::Cluster;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::kv::{Delete, Get, Put, Range, Swap};
-use crate::lease::{Grant, Keeper, LeaseInfo};
+use crate::lease::{Grant, Keeper, Lease, LeaseInfo};
 use crate::maintenance::Maintenance;
 use crate::op::Op;
 use crate::options::{ClientBuilder, Config, IntoEndpoints};
@@ -25,6 +26,9 @@ use crate::transport::{ConnectionState, Transport};
 use crate::txn::{Compare, Txn};
 use crate::types::{IntoBytes, KeyRange, LeaseId, Revision, prefixed};
 use crate::watch::{WatchBuilder, Watches};
+
+/// What closing may take beyond its budget: a thread that was told to end needs a moment.
+const CLOSE_GRACE: Duration = Duration::from_millis(500);
 
 /// A client of one cluster. Clones share its connections.
 #[derive(Debug, Clone)]
@@ -293,6 +297,20 @@ impl Client {
         crate::lease::keep_alive(self, id).await
     }
 
+    /// Keeps a lease that is there already, as if it had been granted here: one that somebody
+    /// detached ([`Lease::detach`](crate::Lease::detach)), or left behind.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::LeaseNotFound`](crate::ErrorKind::LeaseNotFound), and as any read.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: dropped, it may have been renewed once.
+    pub async fn adopt(&self, id: LeaseId) -> Result<Lease, Error> {
+        crate::lease::adopt(self, id).await
+    }
+
     /// Ends a lease: the keys that go with it are deleted. One that is not there is no error.
     ///
     /// # Cancel safety
@@ -375,12 +393,55 @@ impl Client {
         Ok(())
     }
 
-    /// Ends every call and watch of this client and of its clones; they fail with
-    /// [`ErrorKind::Closed`](crate::ErrorKind::Closed).
+    /// Ends this client and its clones in good order, within the default deadline: see
+    /// [`Client::close_within`].
     ///
-    /// Dropping the last clone does the same.
-    pub fn close(&self) {
-        self.shared.close();
+    /// # Errors
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Client::close_within`].
+    pub async fn close(&self) -> Result<(), Error> {
+        self.close_within(self.default_deadline()).await
+    }
+
+    /// Ends this client and its clones in good order.
+    ///
+    /// At once every call, watch and cache ends, and every later call fails, with
+    /// [`ErrorKind::Closed`](crate::ErrorKind::Closed); every lease is lost. Then, within `budget`:
+    /// the leases are revoked (what was detached stays), with them the locks and leaderships that
+    /// they stand for; the keys of contenders who gave up are deleted; what caches want on disk is
+    /// written; the connections are ended. When this returns, no task, thread or connection of the
+    /// client is left at work.
+    ///
+    /// Again, it waits for the same end, and says the same of it. Dropping the last clone sets the
+    /// same in motion, with the default deadline, and waits for nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Timeout`](crate::ErrorKind::Timeout): not everything was confirmed in time. The
+    /// client is closed all the same, and the leases in question end when their time is up.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: dropped, the end goes on in the background.
+    pub async fn close_within(&self, budget: Duration) -> Result<(), Error> {
+        let began = Instant::now();
+        let shared = &self.shared;
+        shared.close(Some(budget));
+        let ended = async {
+            shared.transport.tasks_ended().await;
+            match shared.keeper.get() {
+                Some(keeper) => keeper.ended().await,
+                None => 0,
+            }
+        };
+        let why = match timeout(budget + CLOSE_GRACE, ended).await {
+            Ok(0) => return Ok(()),
+            Ok(left) => format!("{left} leases or keys were not confirmed to be gone"),
+            Err(_) => "its tasks have not ended".to_owned(),
+        };
+        Err(Error::new(ErrorKind::Timeout, "close", why).after(0, began.elapsed()))
     }
 
     pub(crate) fn namespace_bytes(&self) -> &Bytes {
@@ -406,7 +467,11 @@ impl Client {
             shared.transport.config.clone(),
         )?;
         // Another may have been faster; then this one ends at once.
-        Ok(shared.keeper.get_or_init(|| started))
+        let keeper = shared.keeper.get_or_init(|| started);
+        if shared.transport.closed.is_cancelled() {
+            keeper.stop(None);
+        }
+        Ok(keeper)
     }
 
     pub(crate) fn watches(&self) -> &Watches {
@@ -445,17 +510,17 @@ impl Client {
 }
 
 impl Shared {
-    fn close(&self) {
+    fn close(&self, budget: Option<Duration>) {
         self.transport.close();
         if let Some(keeper) = self.keeper.get() {
-            keeper.stop();
+            keeper.stop(budget);
         }
     }
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        self.close();
+        self.close(None);
     }
 }
 

@@ -44,9 +44,18 @@ macro_rules! kinds {
                 match self { $(Self::$name $({ $field: _ })? => $code,)* }
             }
 
+            /// Every kind there is, for tests.
+            #[cfg(test)]
+            const ALL: &[(&str, i32)] = &[$((stringify!($name), $code),)*];
+
             /// A few words for people.
             pub fn text(&self) -> &'static str {
                 match self { $(Self::$name $({ $field: _ })? => $text,)* }
+            }
+
+            /// Its name here, as metrics and spans have it.
+            pub fn name(&self) -> &'static str {
+                match self { $(Self::$name $({ $field: _ })? => stringify!($name),)* }
             }
         }
     };
@@ -98,6 +107,9 @@ kinds! {
     FailedPrecondition = 43, "the cluster is not in the state for this";
     /// The server does not know this call.
     Unimplemented = 44, "not implemented by the server";
+    /// A call that waits ([`blocking`](crate::blocking)) was made inside of an async runtime, where
+    /// it is awaited instead.
+    WouldBlock = 45, "a thread of an async runtime must not wait";
 
     /// The lease ended, or the key that stood for a lock or for leadership was deleted.
     Lost = 51, "lost";
@@ -216,6 +228,7 @@ impl Error {
                 | ErrorKind::InvalidArgument
                 | ErrorKind::FailedPrecondition
                 | ErrorKind::Unimplemented
+                | ErrorKind::WouldBlock
                 | ErrorKind::Lagged { .. }
                 | ErrorKind::Lost
                 | ErrorKind::Internal
@@ -291,6 +304,26 @@ impl std::error::Error for Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_guide_says_what_to_do_about_every_kind() {
+        let guide = include_str!("guide.rs");
+        for (name, code) in ErrorKind::ALL {
+            let row = format!("| [`{name}`](crate::ErrorKind::{name}) | {code} | ");
+            assert!(
+                guide.contains(&row),
+                "the table of errors has no row {row:?}"
+            );
+        }
+        let mut codes: Vec<i32> = ErrorKind::ALL.iter().map(|(_, code)| *code).collect();
+        codes.sort_unstable();
+        codes.dedup();
+        assert_eq!(
+            codes.len(),
+            ErrorKind::ALL.len(),
+            "a number stands for one kind"
+        );
+    }
 
     #[test]
     fn an_error_says_what_where_and_whether_it_may_have_happened() {

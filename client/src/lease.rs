@@ -1,17 +1,22 @@
 //! Leases: granted, kept alive in the background, and known to be lost before the server ends them.
 //!
-//! A [`Lease`] is a handle; while one of its clones lives, the lease is renewed (`lease/keeper.rs`).
-//! What it says of itself is conservative (`lease/term.rs`): as long as [`Lease::is_held`] is true,
-//! no server has ended it.
+//! A [`Lease`] is a handle; while one of its clones lives, the lease is renewed (`lease/keeper.rs`,
+//! over streams that are `lease/lane.rs`), and with the last it is ended (`lease/janitor.rs`). What it
+//! says of itself is conservative (`lease/term.rs`): as long as [`Lease::is_held`] is true, no server
+//! has ended it.
 //!
 //! No check by a client is enough to protect something outside of the store: between the check and
 //! the act the process may be stopped for longer than the lease. Whoever needs that passes a
 //! revision along, and has the other side refuse older ones.
 
+mod janitor;
 mod keeper;
+mod lane;
 mod term;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,12 +27,13 @@ use tokio_util::sync::CancellationToken;
 use crate::call::{Call, Repeat};
 use crate::client::{Client, awaited};
 use crate::clock::Moment;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Outcome};
 use crate::transport::Transport;
 use crate::types::LeaseId;
 
+pub(crate) use janitor::Litter;
+pub(crate) use keeper::Keeper;
 use keeper::Kept;
-pub(crate) use keeper::{Keeper, Litter};
 use term::Term;
 pub use term::{LeaseStatus, LostReason};
 
@@ -36,8 +42,9 @@ pub use term::{LeaseStatus, LostReason};
 struct Health(Arc<dyn Fn() -> bool + Send + Sync>);
 
 impl Health {
+    /// An application whose check panics is not well.
     fn is_well(&self) -> bool {
-        (self.0)()
+        catch_unwind(AssertUnwindSafe(|| (self.0)())).unwrap_or(false)
     }
 }
 
@@ -78,7 +85,8 @@ impl Grant {
     /// Asked before each renewal; while it says no, the lease is not renewed, and is lost when its
     /// time is up. For an application that lives but no longer works.
     ///
-    /// It is called on the thread that renews every lease of the client, and must answer at once.
+    /// It is called on the thread that renews every lease of the client, and must answer at once: what
+    /// it waits for, they all wait for. If it panics, that is a no.
     pub fn health(mut self, is_well: impl Fn() -> bool + Send + Sync + 'static) -> Self {
         self.health = Some(Health(Arc::new(is_well)));
         self
@@ -109,6 +117,10 @@ impl Grant {
         };
         let sent = Moment::now();
         let call = Call::new("grant", repeat).within(self.deadline);
+        let mut orphan = Orphan {
+            keeper,
+            id: self.id.is_none().then_some(id),
+        };
         let granted = self
             .client
             .unary(call, request, move |channel, request| async move {
@@ -127,26 +139,35 @@ impl Grant {
             {
                 remaining(&self.client, id, false).await?.granted_seconds()
             }
-            Err(error) => return Err(error),
+            Err(error) => {
+                if error.outcome() == Outcome::NotApplied {
+                    orphan.id = None;
+                }
+                return Err(error);
+            }
         };
+        orphan.id = None;
         let ttl = Duration::from_secs(u64::try_from(seconds).unwrap_or_default());
-        let term = Arc::new(Term::new(ttl, sent));
-        let kept = Kept {
-            term: Arc::downgrade(&term),
-            health: self.health,
-        };
-        keeper.keep(id, kept);
-        Ok(Lease {
-            inner: Arc::new(Inner {
-                id,
-                term,
-                client: self.client,
-            }),
-        })
+        Ok(Lease::kept(self.client.clone(), id, ttl, sent, self.health))
     }
 }
 
 awaited!(Grant => Lease);
+
+/// A lease that may have been granted although nobody has its handle: it is ended.
+struct Orphan<'a> {
+    keeper: &'a Keeper,
+    /// None if there is nothing to end; nor is a lease that the application named.
+    id: Option<LeaseId>,
+}
+
+impl Drop for Orphan<'_> {
+    fn drop(&mut self) {
+        if let Some(id) = self.id {
+            self.keeper.revoke(id);
+        }
+    }
+}
 
 /// A lease that is kept alive. When its last clone is dropped it is revoked in the background, and
 /// the keys that were put with it go.
@@ -160,9 +181,46 @@ struct Inner {
     id: LeaseId,
     term: Arc<Term>,
     client: Client,
+    /// Whether it goes on without its handles.
+    is_detached: AtomicBool,
 }
 
 impl Lease {
+    /// A lease that was granted, or renewed, for `ttl` by a request that was sent at `sent`; it is
+    /// kept from now on.
+    fn kept(
+        client: Client,
+        id: LeaseId,
+        ttl: Duration,
+        sent: Moment,
+        health: Option<Health>,
+    ) -> Self {
+        let term = Arc::new(Term::new(ttl, sent));
+        match client.keeper() {
+            Ok(keeper) => {
+                let kept = Kept {
+                    term: Arc::downgrade(&term),
+                    health,
+                };
+                keeper.keep(id, kept);
+                // Closing looks at what is kept only once; this may have come after that.
+                if client.transport().closed.is_cancelled() {
+                    term.lose(LostReason::Closed);
+                }
+            }
+            Err(_) => term.lose(LostReason::Closed),
+        }
+        tracing::debug!(lease = %id, ?ttl, "a lease is kept");
+        Self {
+            inner: Arc::new(Inner {
+                id,
+                term,
+                client,
+                is_detached: AtomicBool::new(false),
+            }),
+        }
+    }
+
     /// Its name.
     pub fn id(&self) -> LeaseId {
         self.inner.id
@@ -249,10 +307,26 @@ impl Lease {
         inner.client.keeper()?.forget(inner.id);
         revoke(inner.client.transport(), inner.id).await
     }
+
+    /// Renews it no more and does not end it either: its keys stay until its time is up, or for as
+    /// long as somebody else renews it ([`Client::adopt`], also in another process). For all clones
+    /// it is lost.
+    pub fn detach(self) -> LeaseId {
+        let inner = &self.inner;
+        inner.is_detached.store(true, Ordering::Release);
+        inner.term.lose(LostReason::Detached);
+        if let Ok(keeper) = inner.client.keeper() {
+            keeper.forget(inner.id);
+        }
+        inner.id
+    }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        if self.is_detached.load(Ordering::Acquire) {
+            return;
+        }
         self.term.lose(LostReason::Revoked);
         if let Ok(keeper) = self.client.keeper() {
             keeper.revoke(self.id);
@@ -304,6 +378,13 @@ impl LeaseInfo {
     fn granted_seconds(&self) -> i64 {
         i64::try_from(self.granted.as_secs()).unwrap_or(i64::MAX)
     }
+}
+
+/// See [`Client::adopt`].
+pub(crate) async fn adopt(client: &Client, id: LeaseId) -> Result<Lease, Error> {
+    let sent = Moment::now();
+    let ttl = keep_alive(client, id).await?;
+    Ok(Lease::kept(client.clone(), id, ttl, sent, None))
 }
 
 /// See [`Client::lease_info`].

@@ -19,6 +19,51 @@
 //! # }
 //! ```
 //!
+//! # What there is
+//!
+//! - **Keys**: [`get`](Client::get), [`put`](Client::put), [`range`](Client::range) with
+//!   [pages](Range::pages) at one revision, [`delete`](Client::delete), [`txn`](Client::txn),
+//!   [`compare_and_swap`](Client::compare_and_swap). Builders: settings first, then `.await`.
+//! - **Watches**: [`watch`](Client::watch), a stream of batches of whole revisions.
+//! - **Leases**: [`grant`](Client::grant); kept alive while the [`Lease`] lives.
+//! - **Caches**: [`cache`](Client::cache), a range of keys in memory at one revision, and
+//!   [`cached`](Client::cached), one key as a type of your own.
+//! - **Recipes**: [`lock`](Client::lock), [`election`](Client::election), read-write locks,
+//!   semaphores, barriers, queues, counters, transactions as functions; under etcd's own keys, so that
+//!   its recipes and these exclude each other.
+//! - **Without async**: [`blocking`].
+//! - **The cluster**: [`cluster`](Client::cluster), [`maintenance`](Client::maintenance).
+//!
+//! ```no_run
+//! # use std::time::Duration;
+//! # use gonfalon::{Cached, Client, Compare, Op};
+//! # async fn example(client: Client) -> Result<(), gonfalon::Error> {
+//! // A record that is there as long as this process.
+//! let lease = client.grant(Duration::from_secs(30)).await?;
+//! client.put("/services/auth/a1", "10.0.1.5:8080").lease(&lease).await?;
+//!
+//! // A setting, current, read in nanoseconds; the last good value stays when a bad one is stored.
+//! let limit: Cached<u32> = client.cached("/config/limit").or(100).await?;
+//! if *limit.load() > 50 { /* … */ }
+//!
+//! // All or nothing.
+//! let moved = client
+//!     .txn()
+//!     .when(Compare::exists("/jobs/todo/7"))
+//!     .then(Op::delete("/jobs/todo/7"))
+//!     .then(Op::put("/jobs/done/7", ""))
+//!     .await?;
+//! assert!(moved.succeeded);
+//!
+//! // One of many leads. What it writes under its leadership is not written once that is lost.
+//! let leader = client.election("/election/jobs").campaign("node-1").await?;
+//! leader.txn().then(Op::put("/jobs/owner", "node-1")).await?;
+//! leader.resign().await?;
+//!
+//! client.close().await
+//! # }
+//! ```
+//!
 //! # What can be relied upon
 //!
 //! - **Reads are linearizable** unless a call says otherwise.
@@ -27,8 +72,17 @@
 //! - **Every call ends**: it has a deadline, also when every server is gone.
 //! - **A watch loses and repeats nothing** when connections break and members die; it hands over
 //!   whole revisions, in order.
+//! - **A lease is held** as long as [`Lease::is_held`] says so: it is given up here before a server
+//!   ends it, whatever the network, the scheduler or a suspended machine do.
+//! - **A cache shows one revision at a time** and never goes back, unless the store was restored.
+//! - **Dropping is safe everywhere** and waits for nothing; what has to be cleaned up is, in the
+//!   background.
 //! - **Handles are cheap to clone**, can be shared among threads, and need no `&mut`.
+//!
+//! What to do about errors, what happens when a future is dropped, what to do when a lease is lost,
+//! limits and defaults, metrics and spans: [`guide`].
 
+pub mod blocking;
 mod cache;
 mod call;
 mod client;
@@ -36,9 +90,11 @@ mod clock;
 mod cluster;
 mod credentials;
 mod error;
+pub mod guide;
 mod kv;
 mod lease;
 mod maintenance;
+mod observe;
 mod op;
 mod options;
 mod orders;

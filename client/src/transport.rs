@@ -17,13 +17,16 @@ use http::Uri;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
+use tracing::Instrument as _;
 
 use crate::call::{Call, Repeat};
 use crate::credentials::Credentials;
 use crate::error::{Error, ErrorKind, Outcome, Verdict, classify};
+use crate::observe::{self, Called};
 use crate::options::Config;
 use crate::types::Revision;
 
@@ -39,7 +42,10 @@ pub enum ConnectionState {
     Idle,
     /// The last attempt was answered.
     Ready,
-    /// The last attempt was not, for the endpoint's sake.
+    /// The last attempt was answered by a member that sees no leader: it is cut off from the others,
+    /// or there are too few of them. Nothing that it says can be relied upon.
+    NoLeader,
+    /// The last attempt was not answered, for the endpoint's sake.
     Failing,
     /// [`Client::close`](crate::Client::close) was called.
     Closed,
@@ -60,6 +66,9 @@ pub(crate) struct Transport {
     pub(crate) closed: CancellationToken,
     /// Serializes changes of `state` with closing.
     closing: Mutex<()>,
+    /// Everything that runs in the background on the application's runtime. Such a task ends soon
+    /// after `closed`; what it has to put away it does before, and closing waits for it.
+    tasks: TaskTracker,
 }
 
 /// The metadata that says: refuse, rather than wait, when there is no leader.
@@ -80,8 +89,20 @@ impl Transport {
             state: watch::Sender::new(ConnectionState::Idle),
             closed: CancellationToken::new(),
             closing: Mutex::default(),
+            tasks: TaskTracker::new(),
             config,
         })
+    }
+
+    /// Starts a task that ends when the client is closed, at the latest.
+    pub(crate) fn spawn<T: Send + 'static>(&self, task: impl Future<Output = T> + Send + 'static) {
+        self.tasks.spawn(task);
+    }
+
+    /// Returns when every task has ended, once the client is closed.
+    pub(crate) async fn tasks_ended(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
     }
 
     /// Sends `request` until it is answered, refused for good, or out of time.
@@ -96,24 +117,42 @@ impl Transport {
     where
         F: Future<Output = Result<Response<R>, Status>>,
     {
-        let began = Instant::now();
-        let give_up = began + call.deadline.unwrap_or(self.config.deadline);
+        let mut called = Called::begin(call);
+        let span = called.span();
+        let tries = self.tries(call, request, send, &mut called);
+        let result = tries.instrument(span).await;
+        called.end(result)
+    }
+
+    async fn tries<Q: Clone, R, F>(
+        &self,
+        call: Call,
+        request: Q,
+        send: impl Fn(Channel, Request<Q>) -> F,
+        called: &mut Called,
+    ) -> Result<R, Error>
+    where
+        F: Future<Output = Result<Response<R>, Status>>,
+    {
+        let give_up = Instant::now() + call.deadline.unwrap_or(self.config.deadline);
         self.budget.earn();
         let mut pauses = self.pauses();
         let mut tried = Vec::new();
-        let mut attempts = 0;
         loop {
-            let endpoint = self.endpoints.pick(&tried);
-            attempts += 1;
+            // None once the client is closed.
+            let Some(endpoint) = self.endpoints.pick(&tried) else {
+                return Err(closed(call.name));
+            };
+            called.attempt(&endpoint);
             let attempt = self.attempt(call, &endpoint, request.clone(), give_up, &send);
             let verdict = match attempt.await {
                 Ok(answer) => {
-                    self.report(&endpoint, true);
+                    self.report(&endpoint, None);
                     return Ok(answer);
                 }
                 Err(verdict) => verdict,
             };
-            self.report(&endpoint, !verdict.blames_endpoint);
+            self.report(&endpoint, Some(&verdict));
             let error = verdict.error.clone().at(endpoint.name());
             let error = match call.repeat {
                 // What only reads did not take place.
@@ -122,10 +161,10 @@ impl Transport {
             };
             let pause = match self.again(call, &verdict, &error) {
                 // The endpoint is fine and only the token is old: at once, and once.
-                Again::WithToken if attempts == 1 => Duration::ZERO,
+                Again::WithToken if called.attempts() == 1 => Duration::ZERO,
                 Again::Yes => pauses.next().unwrap_or(self.config.backoff_max),
                 Again::WithToken | Again::No => {
-                    return Err(error.after(attempts, began.elapsed()));
+                    return Err(error);
                 }
             };
             tried.push(endpoint);
@@ -136,8 +175,12 @@ impl Transport {
                 tried.clear();
                 pause
             };
-            if Instant::now() + pause >= give_up || !self.budget.spend() {
-                return Err(error.after(attempts, began.elapsed()));
+            if Instant::now() + pause >= give_up {
+                return Err(error);
+            }
+            if !self.budget.spend() {
+                observe::retry_budget_exhausted();
+                return Err(error);
             }
             tracing::debug!(call = call.name, %error, ?pause, "trying again");
             sleep(pause).await;
@@ -165,7 +208,11 @@ impl Transport {
         };
         let answer = tokio::select! {
             biased;
-            () = self.closed.cancelled() => return Err(Verdict::refuse(closed(call.name))),
+            () = self.closed.cancelled() => {
+                // It is under way: a server may have it already.
+                let error = closed(call.name).outcome_is(Outcome::Unknown);
+                return Err(Verdict::refuse(error));
+            }
             answer = timeout_at(give_up, answered) => answer,
         };
         match answer {
@@ -243,18 +290,21 @@ impl Transport {
         }
     }
 
-    fn report(&self, endpoint: &Endpoint, is_fine: bool) {
-        if is_fine {
-            endpoint.answered();
-        } else {
-            endpoint.failed(&self.config);
-        }
-        let state = if is_fine {
-            ConnectionState::Ready
-        } else {
-            ConnectionState::Failing
+    /// An endpoint has answered, or failed for the reason that is given.
+    fn report(&self, endpoint: &Endpoint, verdict: Option<&Verdict>) {
+        let failure = verdict.filter(|verdict| verdict.blames_endpoint);
+        let changed = match failure {
+            None => endpoint.answered(),
+            Some(_) => endpoint.failed(&self.config),
         };
-        self.set_state(state);
+        if changed {
+            observe::endpoint(&endpoint.name(), failure.is_none());
+        }
+        self.set_state(match failure.map(|verdict| verdict.error.kind()) {
+            None => ConnectionState::Ready,
+            Some(ErrorKind::NoLeader) => ConnectionState::NoLeader,
+            Some(_) => ConnectionState::Failing,
+        });
     }
 
     fn set_state(&self, state: ConnectionState) {
@@ -272,8 +322,11 @@ impl Transport {
     }
 
     /// An endpoint for a stream: none of `tried`, the last of which failed last, if there is another;
-    /// when all were tried, they are tried again.
-    pub(crate) fn endpoint_for_stream(&self, tried: &mut Vec<Arc<Endpoint>>) -> Arc<Endpoint> {
+    /// when all were tried, they are tried again. None once the client is closed.
+    pub(crate) fn endpoint_for_stream(
+        &self,
+        tried: &mut Vec<Arc<Endpoint>>,
+    ) -> Option<Arc<Endpoint>> {
         if self.endpoints.are_all_in(tried) {
             tried.drain(..tried.len().saturating_sub(1));
         }
@@ -286,9 +339,9 @@ impl Transport {
             .has_other_than(std::slice::from_ref(endpoint))
     }
 
-    /// Says how a stream fared.
-    pub(crate) fn stream_report(&self, endpoint: &Endpoint, is_fine: bool) {
-        self.report(endpoint, is_fine);
+    /// Says how a stream fared: why it failed, if it did.
+    pub(crate) fn stream_report(&self, endpoint: &Endpoint, verdict: Option<&Verdict>) {
+        self.report(endpoint, verdict);
     }
 
     /// A token that was refused is not used again.
@@ -360,6 +413,8 @@ impl Transport {
             .lock()
             .expect("nothing panics while it holds this lock");
         self.closed.cancel();
+        // Connections end with the last call that holds one, not with the last handle.
+        self.endpoints.clear();
         self.state.send_replace(ConnectionState::Closed);
     }
 }

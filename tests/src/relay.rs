@@ -27,6 +27,10 @@ struct Shared {
     allowance: Mutex<Option<u64>>,
     passed: AtomicU64,
     refuses: Mutex<bool>,
+    /// How many there are now.
+    connections: AtomicU64,
+    /// Cancelled to have every connection there is pass nothing on any more.
+    hang: Mutex<CancellationToken>,
 }
 
 impl Relay {
@@ -42,6 +46,8 @@ impl Relay {
             allowance: Mutex::default(),
             passed: AtomicU64::new(0),
             refuses: Mutex::default(),
+            connections: AtomicU64::new(0),
+            hang: Mutex::default(),
         });
         let address = listener.local_addr()?;
         let accepting = tokio::spawn(accept(listener, shared.clone()));
@@ -73,6 +79,17 @@ impl Relay {
         if refuses {
             self.shared.cut();
         }
+    }
+
+    /// Passes nothing on any more on the connections there are, in either direction, and tells nobody,
+    /// as a network that loses everything does. New connections are fine.
+    pub fn hang(&self) {
+        std::mem::take(&mut *lock(&self.shared.hang)).cancel();
+    }
+
+    /// How many connections there are.
+    pub fn connections(&self) -> u64 {
+        self.shared.connections.load(Ordering::Relaxed)
     }
 
     /// What has come from the server so far, in bytes.
@@ -121,13 +138,19 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
             continue;
         }
         let cut = lock(&shared.cut).clone();
+        let hang = lock(&shared.hang).clone();
         let shared = shared.clone();
+        shared.connections.fetch_add(1, Ordering::Relaxed);
         tokio::spawn(async move {
+            let mut passing = std::pin::pin!(pass(client, &shared));
             tokio::select! {
                 () = cut.cancelled() => {}
+                // It is kept, so that both halves stay open, and not looked after any more.
+                () = hang.cancelled() => cut.cancelled().await,
                 // Whatever ends a connection, both halves are closed: that is what a cut is.
-                _ = pass(client, &shared) => {}
+                _ = &mut passing => {}
             }
+            shared.connections.fetch_sub(1, Ordering::Relaxed);
         });
     }
 }

@@ -2,6 +2,8 @@
 
 #[path = "sdk/cache.rs"]
 mod cache;
+#[path = "sdk/close.rs"]
+mod close;
 #[path = "sdk/counting.rs"]
 mod counting;
 #[path = "sdk/disk.rs"]

@@ -25,6 +25,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &["gonfalon-proto", "gonfalon-core", "gonfalon-wire"],
     ),
     ("gonfalon-cli", &["gonfalon-proto", "gonfalon-server"]),
+    ("gonfalon-examples", &["gonfalon"]),
     ("gonfalon-tests", EVERYTHING),
     ("gonfalon-bench", EVERYTHING),
 ];
@@ -366,4 +367,67 @@ fn the_map_shows_no_module_that_is_gone() {
         .filter(|shown| !files.iter().any(|file| covers(shown, &file.path)))
         .collect();
     assert_none("ARCHITECTURE.md shows files that do not exist", &gone);
+}
+
+/// What a line of documentation says; none if it is none.
+fn documentation(line: &str) -> Option<&str> {
+    line.trim_start().strip_prefix("///")
+}
+
+#[test]
+fn every_public_async_function_says_what_happens_when_its_future_is_dropped() {
+    let mut offenders = Vec::new();
+    for file in files()
+        .iter()
+        .filter(|file| file.is_rust() && file.path.starts_with("client/src/"))
+    {
+        let mut documented = false;
+        let mut awaited = false;
+        for (at, line) in file.code().lines().enumerate() {
+            if let Some(text) = documentation(line) {
+                documented |= text.trim() == "# Cancel safety";
+                continue;
+            }
+            let line = line.trim_start();
+            if line.starts_with("#[") {
+                continue;
+            }
+            awaited |= line.starts_with("pub async fn ");
+            if awaited && !documented {
+                offenders.push(format!("{}:{}", file.path, at + 1));
+            }
+            (documented, awaited) = (false, false);
+        }
+    }
+    assert_none("public async functions without # Cancel safety", &offenders);
+}
+
+/// The string after each of `starts` in `text`.
+fn quoted<'a>(text: &'a str, starts: &[&str]) -> BTreeSet<&'a str> {
+    let found = starts.iter().flat_map(|start| {
+        text.split(start)
+            .skip(1)
+            .filter_map(|rest| rest.split_once('"'))
+            .map(|(name, _)| name)
+    });
+    found.collect()
+}
+
+#[test]
+fn every_call_of_the_client_has_its_name_on_the_wire() {
+    let files = files();
+    let mut calls = BTreeSet::new();
+    for file in files.iter().filter(|file| {
+        file.is_rust() && file.path.starts_with("client/src/") && file.path != "client/src/call.rs"
+    }) {
+        calls.extend(quoted(
+            file.code(),
+            &["Call::reads(\"", "Call::writes(\"", "Call::new(\""],
+        ));
+    }
+    assert!(calls.len() > 10, "only {calls:?}");
+    let table = files.iter().find(|file| file.path == "client/src/call.rs");
+    let named = quoted(&table.expect("it is there").text, &["    (\""]);
+    let missing: Vec<String> = calls.difference(&named).map(ToString::to_string).collect();
+    assert_none("client/src/call.rs has no gRPC name for", &missing);
 }

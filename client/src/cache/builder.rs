@@ -98,9 +98,10 @@ impl CacheBuilder {
         );
         begin(&mut follower, &shared, saver.as_ref(), give_up).await?;
         let saver = saver.map(|(_, saver)| saver);
-        tokio::spawn(follower.run(stop.clone()));
+        let transport = self.client.transport();
+        transport.spawn(follower.run(stop.clone()));
         if let Some(saver) = &saver {
-            tokio::spawn(saver.clone().run(stop.clone()));
+            transport.spawn(saver.clone().run(stop.clone()));
         }
         Ok(Cache {
             inner: Arc::new(Inner {

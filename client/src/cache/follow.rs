@@ -13,6 +13,7 @@ use super::snapshot::{Listing, Snapshot, Step};
 use super::status::CacheSource;
 use crate::client::Client;
 use crate::error::{Error, ErrorKind};
+use crate::observe::CacheMeter;
 use crate::transport::closed;
 use crate::types::{Event, KeyRange, Revision};
 use crate::watch::{Watch, WatchState};
@@ -36,6 +37,7 @@ pub(super) struct Follower {
     range: KeyRange,
     page_keys: u32,
     shared: Arc<Shared>,
+    meter: CacheMeter,
     judge: Option<Judge>,
     withheld: Option<Kept>,
 }
@@ -60,6 +62,7 @@ impl Follower {
         guard: Option<LossGuard>,
     ) -> Self {
         Self {
+            meter: CacheMeter::new(&range),
             client,
             range,
             page_keys,
@@ -97,6 +100,7 @@ impl Follower {
             }
             let Some(last) = page.kvs.last().filter(|_| page.more) else {
                 self.shared.state.send_modify(|state| state.listings += 1);
+                self.meter.listed();
                 return Ok(listing.end(at));
             };
             let fit = (PAGE_BYTES * page.kvs.len() / bytes).max(1);
@@ -192,6 +196,7 @@ impl Follower {
                 // The error comes with the next batch.
                 WatchState::Ended => {}
             }
+            self.measure();
         }
     }
 
@@ -344,6 +349,14 @@ impl Follower {
             }
             self.rest(pauses.next()).await;
         }
+    }
+
+    fn measure(&self) {
+        let snapshot = self.shared.snapshot.load();
+        let since = self.shared.state.borrow().cut_off_since;
+        let cut_off = since.map_or(Duration::ZERO, |since| since.elapsed());
+        self.meter
+            .shows(snapshot.revision(), snapshot.len(), cut_off);
     }
 
     fn is_live(&self) {

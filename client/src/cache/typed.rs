@@ -15,6 +15,7 @@ use super::publish::Publish;
 use super::snapshot::Snapshot;
 use super::{Cache, CacheBuilder, Changes};
 use crate::error::{Error, ErrorKind};
+use crate::observe;
 use crate::types::Revision;
 
 /// Why what is stored is no value.
@@ -144,7 +145,8 @@ impl<T: Send + Sync + 'static> Cached<T> {
             is_closed: AtomicBool::new(false),
         });
         let following = follow(Arc::downgrade(&cell), changes, read, fallback);
-        tokio::spawn(stop.run_until_cancelled_owned(following));
+        let until = stop.run_until_cancelled_owned(following);
+        cache.inner.client.transport().spawn(until);
         Ok(Self { cell, cache })
     }
 }
@@ -329,6 +331,7 @@ async fn follow<T>(
         // There is a last value, so there is a next one.
         let Ok(next) = next else { continue };
         if let Some(error) = &next.error {
+            observe::decode_failed();
             tracing::warn!(%error, "the last good value is kept");
         }
         cell.state.store(next);

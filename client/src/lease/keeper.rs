@@ -1,38 +1,35 @@
 //! Renews every lease of a client, on a thread of its own.
 //!
 //! An application that blocks its runtime loses no lease: the thread has its own runtime and its own
-//! connections. All leases share one stream, renewals are sent when they are due and answered in the
-//! server's own time. When the stream breaks, another is opened at once, and all is renewed on it.
+//! connections. All leases share one stream (`lane.rs`); renewals are sent when they are due and
+//! answered in the server's own time. When an answer is overdue, the same renewals go out on a second
+//! stream over a new connection, to another member if there is one, and the faster one stays. When
+//! the stream breaks, another is opened at once, and all is renewed on it.
+//!
+//! The thread is the janitor too (`janitor.rs`): what handles leave behind is ended here.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::sync::{Arc, Weak};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-use bytes::Bytes;
 use gonfalon_proto::etcdserverpb as pb;
-use gonfalon_proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
-use gonfalon_proto::etcdserverpb::kv_client::KvClient;
-use gonfalon_proto::etcdserverpb::lease_client::LeaseClient;
 use http::Uri;
-use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::sync::watch;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Status, Streaming};
+use tonic::Status;
 
-use super::term::{LostReason, Term};
-use super::{Health, revoke};
-use crate::call::{Call, Repeat};
+use super::Health;
+use super::janitor::{Janitor, Litter};
+use super::lane::{Event, Lane};
+use super::term::{LeaseStatus, LostReason, Term};
 use crate::clock::Moment;
 use crate::error::{Error, ErrorKind, classify};
+use crate::observe::{self, Stream};
 use crate::options::Config;
 use crate::orders::Orders;
 use crate::transport::{Endpoint, Transport};
 use crate::types::LeaseId;
-
-/// Renewals on their way to the stream. The thread that fills it empties it too, so it never waits
-/// for long.
-const SENDING_MAX: usize = 1024;
 
 /// The longest that the keeper sleeps when nothing is due.
 const REST: Duration = Duration::from_mins(1);
@@ -46,6 +43,10 @@ const PAUSE_MIN: Duration = Duration::from_millis(100);
 pub(crate) struct Keeper {
     wanted: Arc<Orders<Order>>,
     stop: CancellationToken,
+    /// How long the end may take; the client's deadline unless somebody chose.
+    budget: Arc<Mutex<Duration>>,
+    /// What was left undone, once the thread and all that it held are gone.
+    left: watch::Receiver<Option<usize>>,
 }
 
 #[derive(Debug)]
@@ -57,14 +58,6 @@ enum Order {
     /// A contender's key, whose lease lives on, must go: others wait for it.
     Clean(Litter),
     Endpoints(Vec<Uri>),
-}
-
-/// A key that must go.
-#[derive(Debug)]
-pub(crate) struct Litter {
-    pub(crate) key: Bytes,
-    /// Only while it holds this. None: nobody else can have the key.
-    pub(crate) value: Option<Bytes>,
 }
 
 /// A lease that is kept.
@@ -84,7 +77,9 @@ impl Keeper {
     ) -> Result<Self, Error> {
         let wanted = Arc::new(Orders::default());
         let stop = CancellationToken::new();
-        let (orders, token) = (wanted.clone(), stop.clone());
+        let budget = Arc::new(Mutex::new(config.deadline));
+        let (done, left) = watch::channel(None);
+        let (orders, token, time) = (wanted.clone(), stop.clone(), budget.clone());
         let failed = |error: std::io::Error| {
             Error::new(ErrorKind::Internal, "grant", "no thread for its leases").because(error)
         };
@@ -95,20 +90,29 @@ impl Keeper {
         std::thread::Builder::new()
             .name("gonfalon-leases".into())
             .spawn(move || {
-                runtime.block_on(async {
+                let undone = runtime.block_on(async {
+                    let transport = Transport::new(endpoints, user, config);
                     let work = Work {
-                        transport: Transport::new(endpoints, user, config),
+                        janitor: Janitor::new(transport.clone()),
+                        transport,
                         wanted: orders,
                         kept: HashMap::new(),
                         due: BTreeSet::new(),
                         lapses: BTreeSet::new(),
-                        revoking: Vec::new(),
                     };
-                    work.run(token).await;
+                    work.run(token, &time).await
                 });
+                // Its connections end with it.
+                drop(runtime);
+                done.send_replace(Some(undone));
             })
             .map_err(failed)?;
-        Ok(Self { wanted, stop })
+        Ok(Self {
+            wanted,
+            stop,
+            budget,
+            left,
+        })
     }
 
     /// Renews a lease from now on.
@@ -135,94 +139,78 @@ impl Keeper {
         self.wanted.leave(Order::Endpoints(uris));
     }
 
-    /// Every lease is lost from now on; they end on the server when their time is up.
-    pub(crate) fn stop(&self) {
+    /// Every lease is lost from now on, and ended on the server within `budget`, or else when its
+    /// time is up. The first budget counts.
+    pub(crate) fn stop(&self, budget: Option<Duration>) {
+        if let Some(budget) = budget
+            && !self.stop.is_cancelled()
+        {
+            *lock(&self.budget) = budget;
+        }
         self.stop.cancel();
+    }
+
+    /// Returns when the thread has ended, and how many leases and keys it could not confirm to be
+    /// gone.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe.
+    pub(crate) async fn ended(&self) -> usize {
+        let mut left = self.left.clone();
+        let left = left.wait_for(Option::is_some).await;
+        // A thread that has panicked says nothing any more.
+        left.ok().and_then(|left| *left).unwrap_or_default()
     }
 }
 
 impl Drop for Keeper {
     fn drop(&mut self) {
-        self.stop();
+        self.stop(None);
     }
+}
+
+fn lock(budget: &Mutex<Duration>) -> std::sync::MutexGuard<'_, Duration> {
+    budget
+        .lock()
+        .expect("nothing panics while it holds this lock")
 }
 
 /// The thread's own.
 struct Work {
     transport: Arc<Transport>,
     wanted: Arc<Orders<Order>>,
+    janitor: Janitor,
     kept: HashMap<LeaseId, Kept>,
     /// When each is due next.
     due: BTreeSet<(Moment, LeaseId)>,
     /// When each would be lost, as of the last look: since then it may have been renewed.
     lapses: BTreeSet<(Moment, LeaseId)>,
-    revoking: Vec<LeaseId>,
-}
-
-/// One stream of renewals.
-struct Open {
-    sender: mpsc::Sender<pb::LeaseKeepAliveRequest>,
-    /// When the renewals that are not answered were sent, for each lease: oldest first.
-    sent: HashMap<LeaseId, VecDeque<Moment>>,
-    /// All of them in the order of sending, with some that were answered since.
-    oldest: VecDeque<(Moment, LeaseId)>,
-}
-
-impl Open {
-    fn renewed(&mut self, id: LeaseId, at: Moment) {
-        self.sent.entry(id).or_default().push_back(at);
-        self.oldest.push_back((at, id));
-    }
-
-    fn answered(&mut self, id: LeaseId) -> Option<Moment> {
-        let sent = self.sent.get_mut(&id)?;
-        let at = sent.pop_front();
-        if sent.is_empty() {
-            self.sent.remove(&id);
-        }
-        at
-    }
-
-    /// The renewal that has waited longest for its answer.
-    fn longest_waiting(&mut self) -> Option<(Moment, LeaseId)> {
-        while let Some(&(at, id)) = self.oldest.front() {
-            let first = self.sent.get(&id).and_then(VecDeque::front);
-            if first.is_some_and(|&first| first <= at) {
-                return Some((at, id));
-            }
-            self.oldest.pop_front();
-        }
-        None
-    }
 }
 
 impl Work {
-    async fn run(mut self, stop: CancellationToken) {
+    /// Until it is stopped; how much is left undone then.
+    async fn run(mut self, stop: CancellationToken, budget: &Mutex<Duration>) -> usize {
         let mut failed: Vec<Arc<Endpoint>> = Vec::new();
         let mut failures = 0;
-        loop {
+        while !stop.is_cancelled() {
             self.take_orders();
             if self.kept.is_empty() {
-                self.finish_revoking().await;
                 tokio::select! {
                     biased;
                     () = stop.cancelled() => break,
                     () = self.wanted.left() => continue,
                 }
             }
-            let endpoint = self.transport.endpoint_for_stream(&mut failed);
-            let status = tokio::select! {
+            let over = tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                status = self.stream(&endpoint) => status,
+                over = self.renew(&mut failed) => over,
             };
-            let Some(status) = status else { continue };
-            let verdict = classify("keep alive", status);
-            tracing::debug!(endpoint = %endpoint.name(), error = %verdict.error, "renewals move on");
-            if verdict.wants_token {
-                self.transport.forget_token();
-            }
-            self.transport.stream_report(&endpoint, false);
+            let Some((endpoint, status)) = over else {
+                continue;
+            };
+            self.moves_on(&endpoint, status);
             failures = if failed.is_empty() { 0 } else { failures + 1 };
             failed.push(endpoint);
             let pause = self.pause(failures);
@@ -233,14 +221,43 @@ impl Work {
                 () = sleep(pause) => {}
             }
         }
-        // What was ordered last: the handles that are dropped with the client.
-        self.take_orders();
-        for kept in self.kept.values() {
-            if let Some(term) = kept.term.upgrade() {
-                term.lose(LostReason::Closed);
+        let budget = *lock(budget);
+        self.finish(budget).await
+    }
+
+    /// Ends what is kept, and what was ordered last: the handles that are dropped with the client.
+    async fn finish(mut self, budget: Duration) -> usize {
+        self.janitor.hurry();
+        let all_done = async {
+            loop {
+                self.take_orders();
+                for (id, kept) in self.kept.drain() {
+                    if let Some(term) = kept.term.upgrade() {
+                        term.lose(LostReason::Closed);
+                    }
+                    self.janitor.revoke(id);
+                }
+                tokio::select! {
+                    biased;
+                    () = self.wanted.left() => {}
+                    () = self.janitor.done() => return,
+                }
             }
+        };
+        // What is not confirmed in time ends by itself.
+        let _ = tokio::time::timeout(budget, all_done).await;
+        self.janitor.undone()
+    }
+
+    /// A stream to `endpoint` has failed.
+    fn moves_on(&self, endpoint: &Arc<Endpoint>, status: Status) {
+        let verdict = classify("keep alive", status);
+        observe::stream_failed(Stream::Leases);
+        tracing::debug!(endpoint = %endpoint.name(), error = %verdict.error, "renewals move on");
+        if verdict.wants_token {
+            self.transport.forget_token();
         }
-        self.finish_revoking().await;
+        self.transport.stream_report(endpoint, Some(&verdict));
     }
 
     /// How long to wait after `failures` failures in a row: the first time not at all.
@@ -256,79 +273,103 @@ impl Work {
         pause.min(bound.max(PAUSE_MIN)).mul_f64(fastrand::f64())
     }
 
-    /// Renews what is due, until the stream breaks (why) or there is nothing to keep.
-    async fn stream(&mut self, endpoint: &Arc<Endpoint>) -> Option<Status> {
-        let (sender, receiver) = mpsc::channel(SENDING_MAX);
-        let mut open = Open {
-            sender,
-            sent: HashMap::new(),
-            oldest: VecDeque::new(),
-        };
+    /// Renews what is due, until no stream is left (who failed, and why) or there is nothing to keep.
+    async fn renew(&mut self, failed: &mut Vec<Arc<Endpoint>>) -> Option<(Arc<Endpoint>, Status)> {
+        let endpoint = self.transport.endpoint_for_stream(failed)?;
+        let channel = endpoint.calls();
+        let mut lane = Lane::open(&self.transport, endpoint, channel);
+        // A second one, while the first is slow; and from when on there may be another.
+        let mut second: Option<Lane> = None;
+        let mut second_at = Moment::from_nanos(0);
         // On a new stream nothing is on its way; what was is asked for again.
-        self.due = self
-            .kept
-            .keys()
-            .map(|&id| (Moment::from_nanos(0), id))
-            .collect();
-        let opening = self.open(endpoint, receiver);
-        let mut opening = std::pin::pin!(opening);
-        let mut stream: Option<Streaming<pb::LeaseKeepAliveResponse>> = None;
-        let opened_by = Instant::now() + self.transport.config.deadline;
+        let all = self.kept.keys();
+        self.due = all.map(|&id| (Moment::from_nanos(0), id)).collect();
         loop {
-            self.renew_due(&mut open);
+            self.renew_due(&mut lane, second.as_mut());
             self.check_lapses();
             if self.kept.is_empty() {
                 return None;
             }
-            let wake = self.next_wake(&mut open);
+            let now = Moment::now();
+            let is_slow = lane.is_overdue(now);
+            if second.as_ref().is_some_and(|second| second.is_overdue(now)) {
+                // Slow too: a third is tried in the place of the first.
+                self.is_slow(&lane, second.as_ref());
+                lane = second.take().expect("it was looked at");
+            } else if is_slow && second.is_none() && second_at <= now {
+                second = self.open_second(&lane);
+                second_at = now + PAUSE_MIN;
+            }
+            let wake = self.next_wake(&lane, second.as_ref(), second_at);
             tokio::select! {
                 biased;
                 () = self.wanted.left() => self.take_orders(),
-                opened = opening.as_mut(), if stream.is_none() => match opened {
-                    Ok(opened) => stream = Some(opened),
-                    Err(status) => return Some(status),
-                },
-                message = next(&mut stream), if stream.is_some() => match message {
-                    Ok(Some(answer)) => {
-                        self.transport.stream_report(endpoint, true);
-                        self.answered(&mut open, &answer);
+                event = lane.next() => match event {
+                    Event::Answer(answer) => {
+                        self.answered(&mut lane, &answer);
+                        if !lane.is_overdue(Moment::now()) {
+                            second = None;
+                        }
                     }
-                    Ok(None) => return Some(Status::unavailable("the server ended the stream")),
-                    Err(status) => return Some(status),
+                    Event::Failed(status) => match second.take() {
+                        Some(other) => {
+                            self.moves_on(&lane.endpoint, status);
+                            lane = other;
+                        }
+                        None => return Some((lane.endpoint, status)),
+                    },
                 },
-                () = sleep_until(opened_by), if stream.is_none() => {
-                    return Some(Status::deadline_exceeded("no answer to a new stream"));
-                }
-                () = sleep(wake) => {
-                    if self.is_stuck(&mut open) {
-                        return Some(Status::deadline_exceeded("renewals are not answered"));
+                event = next(&mut second), if second.is_some() => match event {
+                    Event::Answer(answer) => {
+                        let mut faster = second.take().expect("it has answered");
+                        self.answered(&mut faster, &answer);
+                        self.is_slow(&lane, Some(&faster));
+                        lane = faster;
                     }
-                }
+                    Event::Failed(status) => {
+                        let failed = second.take().expect("it has failed");
+                        self.moves_on(&failed.endpoint, status);
+                    }
+                },
+                () = sleep(wake) => {}
             }
-            self.start_revoking();
         }
     }
 
-    /// Opens a stream; the future owns what it needs, so that leases are looked after meanwhile.
-    fn open(
-        &self,
-        endpoint: &Arc<Endpoint>,
-        receiver: mpsc::Receiver<pb::LeaseKeepAliveRequest>,
-    ) -> impl Future<Output = Result<Streaming<pb::LeaseKeepAliveResponse>, Status>> + use<> {
-        let (transport, endpoint) = (self.transport.clone(), endpoint.clone());
-        async move {
-            let mut request = Request::new(ReceiverStream::new(receiver));
-            transport
-                .prepare(&mut request, true, &endpoint)
-                .await
-                .map_err(|verdict| Status::unavailable(verdict.error.to_string()))?;
-            let mut client = LeaseClient::new(endpoint.calls());
-            Ok(client.lease_keep_alive(request).await?.into_inner())
+    /// A second lane beside one whose answers are overdue; what waits there is sent here too.
+    fn open_second(&self, slow: &Lane) -> Option<Lane> {
+        let mut tried = vec![slow.endpoint.clone()];
+        let endpoint = self.transport.endpoint_for_stream(&mut tried)?;
+        tracing::debug!(
+            slow = %slow.endpoint.name(),
+            second = %endpoint.name(),
+            "renewals wait for an answer and are sent again"
+        );
+        // Every connection that there is may be the one that hangs.
+        let channel = endpoint.alone(&self.transport.config);
+        let mut second = Lane::open(&self.transport, endpoint, channel);
+        observe::leases_hedged();
+        for id in slow.waiting() {
+            if let Some(term) = self.kept.get(&id).and_then(|kept| kept.term.upgrade()) {
+                // What finds no room is sent again when it is due.
+                let _ = second.renew(id, term.ttl());
+            }
+        }
+        Some(second)
+    }
+
+    /// `lane` is given up for `other`, which is faster: its member is asked last from now on.
+    fn is_slow(&self, lane: &Lane, other: Option<&Lane>) {
+        observe::stream_failed(Stream::Leases);
+        if other.is_none_or(|other| !Arc::ptr_eq(&lane.endpoint, &other.endpoint)) {
+            let slow = Status::deadline_exceeded("renewals are not answered");
+            let verdict = classify("keep alive", slow);
+            self.transport.stream_report(&lane.endpoint, Some(&verdict));
         }
     }
 
     /// Sends the renewals that are due.
-    fn renew_due(&mut self, open: &mut Open) {
+    fn renew_due(&mut self, lane: &mut Lane, mut second: Option<&mut Lane>) {
         let now = Moment::now();
         while let Some(&(at, id)) = self.due.first()
             && at <= now
@@ -341,15 +382,18 @@ impl Work {
                 self.due.pop_first();
                 continue;
             };
-            let is_well = kept.health.as_ref().is_none_or(Health::is_well);
-            if is_well {
-                let renewal = pb::LeaseKeepAliveRequest { id: id.get() };
-                if open.sender.try_send(renewal).is_err() {
+            if term.status(now) == LeaseStatus::Suspect {
+                observe::lease_suspect();
+                tracing::warn!(lease = %id, remaining = ?term.remaining(now), "a lease is suspect");
+            }
+            if kept.health.as_ref().is_none_or(Health::is_well) {
+                if !lane.renew(id, term.ttl()) {
                     // Full: the rest goes when there is room; they stay due.
                     break;
                 }
-                // The clock is read before the request can have been sent.
-                open.renewed(id, now);
+                if let Some(second) = &mut second {
+                    let _ = second.renew(id, term.ttl());
+                }
             }
             self.due.pop_first();
             self.due.insert((now + term.ttl() / 3, id));
@@ -357,30 +401,25 @@ impl Work {
     }
 
     /// A renewal was answered.
-    fn answered(&mut self, open: &mut Open, answer: &pb::LeaseKeepAliveResponse) {
+    fn answered(&mut self, lane: &mut Lane, answer: &pb::LeaseKeepAliveResponse) {
+        self.transport.stream_report(&lane.endpoint, None);
         let id = LeaseId::new(answer.id);
-        let (Some(sent), Some(kept)) = (open.answered(id), self.kept.get(&id)) else {
+        let (Some(sent), Some(kept)) = (lane.answered(id), self.kept.get(&id)) else {
             return;
         };
         let Some(term) = kept.term.upgrade() else {
             return;
         };
         if let Ok(seconds @ 1..) = u64::try_from(answer.ttl) {
-            term.renewed(Duration::from_secs(seconds), sent, Moment::now());
+            let now = Moment::now();
+            term.renewed(Duration::from_secs(seconds), sent, now);
+            observe::lease_renewed(now.since(sent).unwrap_or_default());
         } else {
             term.lose(LostReason::Gone);
+            observe::lease_lost(LostReason::Gone);
+            tracing::warn!(lease = %id, "a lease is gone");
             self.kept.remove(&id);
         }
-    }
-
-    /// Whether the oldest renewal under way has waited so long that another member must be asked.
-    fn is_stuck(&self, open: &mut Open) -> bool {
-        let Some((at, id)) = open.longest_waiting() else {
-            return false;
-        };
-        let term = self.kept.get(&id).and_then(|kept| kept.term.upgrade());
-        let waited = Moment::now().since(at).unwrap_or_default();
-        term.is_some_and(|term| waited > term.ttl() / 6)
     }
 
     /// Notices what was lost, and forgets it.
@@ -396,6 +435,8 @@ impl Work {
             };
             term.check(now);
             if term.token().is_cancelled() {
+                observe::lease_lost(term.lost_reason());
+                tracing::warn!(lease = %id, "a lease is lost: {}", term.lost_reason().text());
                 self.kept.remove(&id);
             } else {
                 self.lapses.insert((term.deadline(), id));
@@ -404,13 +445,15 @@ impl Work {
     }
 
     /// Until something is due, or lapses, or has waited too long for its answer.
-    fn next_wake(&self, open: &mut Open) -> Duration {
+    fn next_wake(&self, lane: &Lane, second: Option<&Lane>, second_at: Moment) -> Duration {
         let first = |set: &BTreeSet<(Moment, LeaseId)>| set.first().map(|&(at, _)| at);
-        let waiting = open.longest_waiting().and_then(|(at, id)| {
-            let term = self.kept.get(&id)?.term.upgrade()?;
-            Some(at + term.ttl() / 6)
-        });
-        let next = [first(&self.due), first(&self.lapses), waiting];
+        // While a second lane runs, only its own answers can be too late; before there can be one,
+        // the pause must be over.
+        let overdue = match second {
+            Some(second) => second.overdue_at(),
+            None => lane.overdue_at().map(|at| at.max(second_at)),
+        };
+        let next = [first(&self.due), first(&self.lapses), overdue];
         let wait = next
             .into_iter()
             .flatten()
@@ -435,89 +478,19 @@ impl Work {
                 }
                 Order::Revoke(id) => {
                     self.kept.remove(&id);
-                    self.revoking.push(id);
+                    self.janitor.revoke(id);
                 }
-                Order::Clean(litter) => {
-                    drop(tokio::spawn(clean(self.transport.clone(), litter)));
-                }
+                Order::Clean(litter) => self.janitor.clean(litter),
                 Order::Endpoints(uris) => self.transport.replace_endpoints(uris),
             }
         }
-    }
-
-    /// Ends leases without waiting for it.
-    fn start_revoking(&mut self) {
-        for id in std::mem::take(&mut self.revoking) {
-            let transport = self.transport.clone();
-            tokio::spawn(async move {
-                // If it fails, the lease ends by itself.
-                let _ = revoke(&transport, id).await;
-            });
-        }
-    }
-
-    async fn finish_revoking(&mut self) {
-        let ids = std::mem::take(&mut self.revoking);
-        let all = ids.into_iter().map(|id| revoke(&self.transport, id));
-        // Leases whose end nobody confirms end by themselves.
-        let _ = timeout(
-            self.transport.config.deadline,
-            futures::future::join_all(all),
-        )
-        .await;
+        observe::leases(self.kept.len());
     }
 }
 
-/// Deletes a key however long that takes, unless the client is closed. Twice: the request that
-/// creates it may have been under way when it was given up, and arrive after the first deletion.
-async fn clean(transport: Arc<Transport>, Litter { key, value }: Litter) {
-    let compare = value.map(|value| pb::Compare {
-        result: CompareResult::Equal.into(),
-        target: CompareTarget::Value.into(),
-        key: key.clone(),
-        target_union: Some(TargetUnion::Value(value)),
-        ..pb::Compare::default()
-    });
-    let delete = pb::DeleteRangeRequest {
-        key,
-        ..pb::DeleteRangeRequest::default()
-    };
-    let delete = pb::RequestOp {
-        request: Some(pb::request_op::Request::RequestDeleteRange(delete)),
-    };
-    let request = pb::TxnRequest {
-        compare: compare.into_iter().collect(),
-        success: vec![delete],
-        failure: Vec::new(),
-    };
-    let mut pauses = transport.pauses();
-    let mut is_second = false;
-    loop {
-        let call = Call::new("delete", Repeat::Safe);
-        let deleted = transport.unary(call, request.clone(), move |channel, request| async move {
-            KvClient::new(channel).txn(request).await
-        });
-        match deleted.await {
-            Ok(_) if is_second => return,
-            Ok(_) => {
-                is_second = true;
-                sleep(transport.config.deadline).await;
-                continue;
-            }
-            Err(error) if *error.kind() == ErrorKind::Closed => return,
-            Err(error) => tracing::warn!(%error, "a contender's key is still there; trying again"),
-        }
-        if let Some(pause) = pauses.next() {
-            sleep(pause).await;
-        }
-    }
-}
-
-async fn next(
-    stream: &mut Option<Streaming<pb::LeaseKeepAliveResponse>>,
-) -> Result<Option<pb::LeaseKeepAliveResponse>, Status> {
-    match stream {
-        Some(stream) => stream.message().await,
+async fn next(lane: &mut Option<Lane>) -> Event {
+    match lane {
+        Some(lane) => lane.next().await,
         None => std::future::pending().await,
     }
 }

@@ -30,6 +30,8 @@ pub enum LostReason {
     NotRenewed,
     /// The application ended it.
     Revoked,
+    /// It was detached: it may go on, but not here.
+    Detached,
     /// The client was closed.
     Closed,
     /// Somebody deleted the key that stood for a lock or for leadership.
@@ -37,12 +39,25 @@ pub enum LostReason {
 }
 
 impl LostReason {
+    /// Its name here, as metrics have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Gone => "Gone",
+            Self::NotRenewed => "NotRenewed",
+            Self::Revoked => "Revoked",
+            Self::Detached => "Detached",
+            Self::Closed => "Closed",
+            Self::KeyDeleted => "KeyDeleted",
+        }
+    }
+
     /// A few words for people.
     pub fn text(self) -> &'static str {
         match self {
             Self::Gone => "the lease has expired or was revoked",
             Self::NotRenewed => "the lease could not be renewed in time",
             Self::Revoked => "it was given up",
+            Self::Detached => "it was detached",
             Self::Closed => "the client was closed",
             Self::KeyDeleted => "its key was deleted by somebody",
         }
@@ -222,5 +237,68 @@ mod tests {
     fn a_lease_of_a_second_leaves_time_to_act() {
         assert_eq!(reliable(Duration::from_secs(1)), Duration::from_millis(949));
         assert_eq!(reliable(Duration::from_millis(40)), Duration::ZERO);
+    }
+
+    /// One renewal as both sides see it, in milliseconds: when it is sent, how long it takes to the
+    /// server, how long its answer takes back; none if the answer is lost.
+    type Renewal = (u64, u64, Option<u64>);
+
+    proptest::proptest! {
+        /// Model: the server's own count, which begins when a renewal arrives, on a clock that is up
+        /// to a thousandth faster or slower than ours.
+        #[test]
+        fn no_server_ends_a_lease_while_it_is_held(
+            ttl_ms in 1_000u64..60_000,
+            skew in -1_000i64..=1_000,
+            way in 0u64..500,
+            renewals in proptest::collection::vec(
+                (1u64..30_000, 0u64..20_000, proptest::option::of(0u64..20_000)), 0..20),
+        ) {
+            let moment = |ms: u64| Moment::from_nanos(1_000_000 * ms);
+            // What the server counts as the TTL, in our milliseconds.
+            let ttl = i64::try_from(ttl_ms).unwrap();
+            let counted = u64::try_from(ttl - ttl * skew / 1_000_000).unwrap();
+            let granted = Duration::from_millis(ttl_ms);
+            let term = Term::new(granted, moment(0));
+            // Arrivals at the server, and answers here, in the order of time.
+            let (mut arrivals, mut answers) = (vec![way], Vec::new());
+            let mut sent = 0;
+            let mut last_arrival = way;
+            let mut last_answer = 0;
+            for (pause, there, back) in renewals as Vec<Renewal> {
+                sent += pause;
+                // One stream: nothing overtakes.
+                last_arrival = last_arrival.max(sent + there);
+                arrivals.push(last_arrival);
+                if let Some(back) = back {
+                    last_answer = last_answer.max(last_arrival + back);
+                    answers.push((last_answer, sent, last_arrival));
+                }
+            }
+            let end = last_arrival.max(last_answer) + 2 * ttl_ms;
+            // The server ends the lease at the first gap between arrivals that is too long; what
+            // arrives later finds none, and is answered so.
+            let mut ended = arrivals[0] + counted;
+            for &arrival in &arrivals[1..] {
+                if arrival < ended {
+                    ended = ended.max(arrival + counted);
+                }
+            }
+            let mut answers = answers.into_iter().peekable();
+            for now in (0..end).step_by(7) {
+                while let Some((at, sent, arrived)) = answers.next_if(|&(at, ..)| at <= now) {
+                    if arrived < ended {
+                        term.renewed(granted, moment(sent), moment(at));
+                    } else {
+                        term.lose(LostReason::Gone);
+                    }
+                }
+                let is_held = !matches!(term.status(moment(now)), LeaseStatus::Lost(_));
+                proptest::prop_assert!(
+                    !is_held || now < ended,
+                    "held at {now} ms although the server ended it at {ended} ms"
+                );
+            }
+        }
     }
 }

@@ -225,7 +225,8 @@ impl Holding {
             };
             told.lose(reason);
         };
-        tokio::spawn(stop.clone().run_until_cancelled_owned(watching));
+        let until = stop.clone().run_until_cancelled_owned(watching);
+        place.client.transport().spawn(until);
         let watching = Watching {
             tenure: tenure.clone(),
             _stop: stop.drop_guard(),

@@ -11,7 +11,7 @@
 //!   his place is told so, and gets nothing;
 //! - after the last of these the lease must still be held, by its own clock.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -21,6 +21,7 @@ use super::place::{Place, deleted_after, is_history_gone, lost, or_lost};
 use crate::client::Client;
 use crate::error::{Error, ErrorKind};
 use crate::lease::{Lease, LeaseStatus};
+use crate::observe;
 use crate::op::{Op, RangeOp, SortBy, SortOrder};
 use crate::txn::{Compare, OpResult, TxnResult};
 use crate::types::{KeyRange, KeyValue, Revision};
@@ -120,8 +121,10 @@ impl Line {
 
     /// Waits for the turn.
     pub(super) async fn acquire(&self, value: Bytes) -> Result<Holding, Error> {
+        let began = Instant::now();
         let (place, mut turn) = self.enter(&value).await?;
         if matches!(turn, Turn::Mine) {
+            observe::recipe_waited(self.call, began.elapsed());
             return self.had(place, None);
         }
         let mut own = None;
@@ -132,6 +135,7 @@ impl Line {
         if self.width > 1 {
             self.step_up(&place, value).await?;
         }
+        observe::recipe_waited(self.call, began.elapsed());
         self.had(place, own)
     }
 

@@ -30,6 +30,8 @@ pub(crate) struct Endpoint {
 
 #[derive(Debug, Default)]
 struct Health {
+    /// Whether it has ever answered or failed.
+    is_known: bool,
     /// Failures since it last answered.
     failures: u32,
     rests_until: Option<Instant>,
@@ -67,21 +69,36 @@ impl Endpoint {
         self.streams.clone()
     }
 
-    pub(crate) fn answered(&self) {
-        *self.health() = Health::default();
+    /// A connection of its own, which nobody shares.
+    pub(crate) fn alone(&self, config: &Config) -> Channel {
+        config.channel(self.uri.clone())
     }
 
-    pub(crate) fn failed(&self, config: &Config) {
+    /// It answers; whether it did not before.
+    pub(super) fn answered(&self) -> bool {
+        let mut health = self.health();
+        let is_news = health.failures > 0 || !health.is_known;
+        *health = Health {
+            is_known: true,
+            ..Health::default()
+        };
+        is_news
+    }
+
+    /// It has failed; whether that is news.
+    pub(super) fn failed(&self, config: &Config) -> bool {
         let mut health = self.health();
         // Calls that were under way together fail together: that is one failure.
         let rests = |health: &Health| health.rests_until.is_some_and(|at| at > Instant::now());
         if rests(&health) {
-            return;
+            return false;
         }
+        health.is_known = true;
         let longest = REST_MAX.max(config.backoff_min);
         let rest = REST_MIN.saturating_mul(1 << health.failures.min(16));
         health.failures += 1;
         health.rests_until = Some(Instant::now() + rest.min(longest));
+        true
     }
 
     fn rests_until(&self) -> Option<Instant> {
@@ -118,8 +135,8 @@ impl Endpoints {
         }
     }
 
-    /// The next endpoint, if possible none of `tried`.
-    pub(super) fn pick(&self, tried: &[Arc<Endpoint>]) -> Arc<Endpoint> {
+    /// The next endpoint, if possible none of `tried`; none after [`Endpoints::clear`].
+    pub(super) fn pick(&self, tried: &[Arc<Endpoint>]) -> Option<Arc<Endpoint>> {
         let list = self.list();
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let in_turn = || (0..list.len()).map(|at| &list[(turn.wrapping_add(at)) % list.len()]);
@@ -128,7 +145,7 @@ impl Endpoints {
             .find(|one| one.rests_until().is_none())
             .or_else(|| untried().min_by_key(|one| one.rests_until()))
             .or_else(|| in_turn().min_by_key(|one| one.rests_until()));
-        picked.expect("a client has an endpoint").clone()
+        picked.cloned()
     }
 
     /// Whether there is an endpoint that is not among `tried` and does not rest.
@@ -151,11 +168,16 @@ impl Endpoints {
         self.list().iter().map(|one| one.uri().clone()).collect()
     }
 
+    /// Lets go of every endpoint, for good.
+    pub(super) fn clear(&self) {
+        self.list_mut().clear();
+    }
+
     pub(super) fn replace(&self, uris: Vec<Uri>, config: &Config) {
-        let mut list = self
-            .list
-            .write()
-            .expect("nothing panics while it holds this lock");
+        let mut list = self.list_mut();
+        if list.is_empty() {
+            return;
+        }
         let kept = |uri: Uri| {
             let old = list.iter().find(|one| one.uri() == &uri);
             old.cloned().unwrap_or_else(|| Endpoint::new(uri, config))
@@ -164,6 +186,12 @@ impl Endpoints {
         if !new.is_empty() {
             *list = new;
         }
+    }
+
+    fn list_mut(&self) -> std::sync::RwLockWriteGuard<'_, Vec<Arc<Endpoint>>> {
+        self.list
+            .write()
+            .expect("nothing panics while it holds this lock")
     }
 
     fn list(&self) -> std::sync::RwLockReadGuard<'_, Vec<Arc<Endpoint>>> {
@@ -188,7 +216,7 @@ mod tests {
     }
 
     fn picks(endpoints: &Endpoints, count: usize) -> Vec<String> {
-        let names = (0..count).map(|_| endpoints.pick(&[]).name().to_string());
+        let names = (0..count).map(|_| endpoints.pick(&[]).unwrap().name().to_string());
         let mut names: Vec<_> = names.collect();
         names.sort();
         names
@@ -202,7 +230,7 @@ mod tests {
             ["http://a:1", "http://b:1", "http://c:1"]
         );
         let config = ClientBuilder::default().config();
-        let failed = endpoints.pick(&[]);
+        let failed = endpoints.pick(&[]).unwrap();
         failed.failed(&config);
         assert!(!picks(&endpoints, 30).contains(&failed.name().to_string()));
         tokio::time::advance(REST_MIN).await;
@@ -213,13 +241,13 @@ mod tests {
     async fn when_all_have_failed_the_one_that_has_rested_longest_is_asked() {
         let endpoints = endpoints(&["a:1", "b:1"]);
         let config = ClientBuilder::default().config();
-        let (first, second) = (endpoints.pick(&[]), endpoints.pick(&[]));
+        let (first, second) = (endpoints.pick(&[]).unwrap(), endpoints.pick(&[]).unwrap());
         first.failed(&config);
         tokio::time::advance(Duration::from_millis(10)).await;
         second.failed(&config);
-        assert_eq!(endpoints.pick(&[]).name(), first.name());
+        assert_eq!(endpoints.pick(&[]).unwrap().name(), first.name());
         assert_eq!(
-            endpoints.pick(std::slice::from_ref(&first)).name(),
+            endpoints.pick(std::slice::from_ref(&first)).unwrap().name(),
             second.name()
         );
         assert!(!endpoints.has_other_than(&[first]));
@@ -229,7 +257,7 @@ mod tests {
     async fn an_endpoint_that_goes_on_failing_rests_longer() {
         let endpoints = endpoints(&["a:1", "b:1"]);
         let config = ClientBuilder::default().config();
-        let one = endpoints.pick(&[]);
+        let one = endpoints.pick(&[]).unwrap();
         let mut rests = Vec::new();
         for _ in 0..8 {
             one.failed(&config);
@@ -254,5 +282,8 @@ mod tests {
         assert_eq!(endpoints.names().len(), 2);
         endpoints.replace(Vec::new(), &config);
         assert_eq!(endpoints.names().len(), 2, "an empty list changes nothing");
+        endpoints.clear();
+        endpoints.replace(vec![uri("b:1").unwrap()], &config);
+        assert!(endpoints.pick(&[]).is_none(), "closed is for good");
     }
 }

@@ -24,6 +24,20 @@ enum End {
     Open,
 }
 
+/// As people write it: `a`, `a/*` for what begins with `a/`, `a..b`, `a..`.
+impl std::fmt::Display for KeyRange {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let start = String::from_utf8_lossy(&self.start);
+        match &self.end {
+            End::Single => f.write_str(&start),
+            End::Before(_) if *self == Self::prefix(&self.start) => write!(f, "{start}*"),
+            End::Before(end) => write!(f, "{start}..{}", String::from_utf8_lossy(end)),
+            End::Open if self.start.iter().all(|&byte| byte == 0) => f.write_str("*"),
+            End::Open => write!(f, "{start}.."),
+        }
+    }
+}
+
 impl KeyRange {
     /// One key.
     pub fn key(key: impl IntoBytes) -> Self {
@@ -153,6 +167,19 @@ mod tests {
 
     fn wire(range: &KeyRange, namespace: &'static str) -> (Bytes, Bytes) {
         range.to_wire(&Bytes::from_static(namespace.as_bytes()))
+    }
+
+    #[test]
+    fn ranges_are_shown_as_people_write_them() {
+        for (range, want) in [
+            (KeyRange::key("a"), "a"),
+            (KeyRange::prefix("a/"), "a/*"),
+            (KeyRange::between("a", "c"), "a..c"),
+            (KeyRange::from("a"), "a.."),
+            (KeyRange::all(), "*"),
+        ] {
+            assert_eq!(range.to_string(), want);
+        }
     }
 
     #[test]

@@ -23,6 +23,7 @@ use super::inbox::Inbox;
 use super::requests::Requests;
 use super::track::{Created, Track};
 use crate::error::{Error, ErrorKind, Verdict, classify};
+use crate::observe::{self, Stream};
 use crate::orders::Orders;
 use crate::transport::{Endpoint, Transport, closed};
 use crate::types::Revision;
@@ -85,7 +86,7 @@ impl Watches {
                 wanted: self.wanted.clone(),
                 watchers: BTreeMap::new(),
             };
-            tokio::spawn(hub.run());
+            self.transport.spawn(hub.run());
         }
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let (waiting, created) = oneshot::channel();
@@ -176,7 +177,9 @@ impl Hub {
                     () = self.wanted.left() => continue,
                 }
             }
-            let endpoint = self.transport.endpoint_for_stream(&mut tried);
+            let Some(endpoint) = self.transport.endpoint_for_stream(&mut tried) else {
+                return self.end_all();
+            };
             let began = Instant::now();
             let over = self.stream(&endpoint).await;
             for watcher in self.watchers.values_mut() {
@@ -192,7 +195,8 @@ impl Hub {
                 }
                 Over::OldToken => tried.clear(),
                 Over::Failed(verdict) => {
-                    self.transport.stream_report(&endpoint, false);
+                    observe::stream_failed(Stream::Watches);
+                    self.transport.stream_report(&endpoint, Some(&verdict));
                     tracing::debug!(endpoint = %endpoint.name(), error = %verdict.error, "watches move on");
                     if began.elapsed() >= GOOD_AFTER {
                         tried.clear();
@@ -232,7 +236,8 @@ impl Hub {
             Ok(stream) => stream,
             Err(over) => return over,
         };
-        self.transport.stream_report(endpoint, true);
+        self.transport.stream_report(endpoint, None);
+        observe::stream_opened(Stream::Watches);
         loop {
             tokio::select! {
                 biased;
@@ -329,6 +334,7 @@ impl Hub {
                 }
             }
         }
+        observe::watches(self.watchers.len());
     }
 
     fn respond(&mut self, open: &mut Open, response: pb::WatchResponse) {
@@ -352,8 +358,12 @@ impl Hub {
             watcher.inbox.advance(watcher.track.position());
             watcher.token_was_old = false;
             if let Some(waiting) = watcher.waiting.take() {
+                tracing::debug!(watch = id, from = watcher.track.start(), "watching");
                 // One who has gone away takes the watch back himself.
                 let _ = waiting.send(());
+            } else {
+                observe::watch_resumed();
+                tracing::debug!(watch = id, from = watcher.track.start(), "watching again");
             }
             match created {
                 Created::Fine => watcher.inbox.set_state(WatchState::Live),
@@ -381,6 +391,7 @@ impl Hub {
     fn canceled(&mut self, open: &mut Open, id: i64, response: &pb::WatchResponse) {
         if response.compact_revision > 0 {
             let oldest = Revision::new(response.compact_revision);
+            observe::watch_compacted();
             let error = Error::new(ErrorKind::Compacted { oldest }, "watch", "");
             return self.end(id, error);
         }

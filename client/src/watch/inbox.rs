@@ -9,6 +9,7 @@ use futures::task::AtomicWaker;
 
 use super::{Batch, Overflow, WatchState};
 use crate::error::{Error, ErrorKind};
+use crate::observe;
 use crate::types::{Event, KeyValue, Revision};
 
 /// What an event takes beside its keys and values.
@@ -58,7 +59,11 @@ impl Inbox {
     pub(super) fn push(&self, batch: Batch) -> bool {
         let mut queue = self.lock();
         let bytes = batch_bytes(&batch);
+        observe::watch_batch(batch.events.len());
         let is_full = queue.bytes + bytes > queue.full_at && !queue.batches.is_empty();
+        if is_full {
+            observe::watch_overflowed();
+        }
         if is_full && self.overflow == Overflow::Fail {
             let from = queue.position.next();
             queue.end(Error::new(ErrorKind::Lagged { from }, "watch", ""));

@@ -245,7 +245,7 @@ async fn a_closed_client_leaves_no_stream_behind() {
     let server = FakeServer::start();
     let client: Client = server.client();
     let mut watch = client.watch("k").await.unwrap();
-    client.close();
+    client.close().await.unwrap();
     let error = within(watch.next()).await.unwrap().unwrap_err();
     assert_eq!(*error.kind(), gonfalon::ErrorKind::Closed);
     assert!(within(watch.next()).await.is_none());

@@ -239,7 +239,7 @@ async fn a_cache_that_is_dropped_ends_and_one_whose_client_is_closed_says_so() {
         let cache = client.cache(KeyRange::prefix("x/")).await.unwrap();
         let mut changes = cache.subscribe();
         let value = client.cached::<u32>("x/n").or(1).await.unwrap();
-        client.close();
+        client.close().await.unwrap();
         assert!(within(changes.next()).await.is_none());
         assert!(cache.status().is_closed);
         let error = cache.at_least(Revision::new(1 << 40)).await.unwrap_err();

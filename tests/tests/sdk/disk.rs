@@ -113,7 +113,7 @@ async fn what_changed_is_on_disk_soon_after_the_cache_is_dropped_or_its_client_c
             let written = client.put("d/a", &value).await.unwrap().revision;
             cache.at_least(written).await.unwrap();
             if closes {
-                client.close();
+                client.close().await.unwrap();
             } else {
                 drop(cache);
             }

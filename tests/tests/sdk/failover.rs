@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gonfalon::{Client, ConnectionState, ErrorKind, KeyRange, Outcome, Revision};
+use gonfalon::{Client, ConnectionState, ErrorKind, KeyRange, Outcome, Revision, WatchState};
 use gonfalon_tests::binaries::Server;
 use gonfalon_tests::cluster::{Cluster, free_port};
 use gonfalon_tests::relay::Relay;
@@ -142,4 +142,56 @@ async fn a_leader_that_hangs_and_wakes_up_ends_no_lease_that_is_renewed() {
         assert!(lease.is_held(), "{lease:?}");
         client.lease_info(lease.id(), false).await.unwrap();
     }
+}
+
+/// "Nothing happened", "nobody can be reached" and "the member is cut off from the others" are three
+/// different things, and a client sees which it is.
+#[tokio::test]
+async fn a_member_without_a_leader_is_told_from_one_that_is_quiet_and_from_none() {
+    let mut cluster = Cluster::start(Server::Gonfalon, 3).await.unwrap();
+    let leader = cluster.leader().await.unwrap();
+    let (own, other) = ((leader + 1) % 3, (leader + 2) % 3);
+    let client = Client::builder()
+        .endpoints(cluster.member(own).endpoint())
+        .deadline(Duration::from_secs(1))
+        .build()
+        .unwrap();
+    let watch = client.watch("q").await.unwrap();
+    let mut state = client.state();
+    let mut becomes = async |wanted| {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        while *state.borrow_and_update() != wanted {
+            // What is said of a member is as old as the last call.
+            let _ = client.put("o", "1").await;
+            let now = tokio::time::Instant::now();
+            assert!(now < deadline, "{:?}, not {wanted:?}", *state.borrow());
+        }
+    };
+    // Nothing happens: the watch is live.
+    becomes(ConnectionState::Ready).await;
+    assert_eq!(watch.state(), WatchState::Live);
+    // The member is there and answers, and knows of nobody who leads.
+    cluster.pause(leader).unwrap();
+    cluster.pause(other).unwrap();
+    becomes(ConnectionState::NoLeader).await;
+    stands(&watch, WatchState::Resuming).await;
+    // Nobody is there.
+    cluster.kill(own).unwrap();
+    becomes(ConnectionState::Failing).await;
+    cluster.resume(leader).unwrap();
+    cluster.resume(other).unwrap();
+    cluster.start_member(own).unwrap();
+    cluster.ready().await.unwrap();
+    becomes(ConnectionState::Ready).await;
+    stands(&watch, WatchState::Live).await;
+}
+
+/// Waits until a watch stands so.
+async fn stands(watch: &gonfalon::Watch, wanted: WatchState) {
+    let stands = async {
+        while watch.state() != wanted {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    super::within(stands).await;
 }

@@ -89,7 +89,7 @@ async fn who_waits_for_a_change_is_told_also_that_there_will_be_none() {
         }
         assert!(within(waiting).await.unwrap().is_some());
         let mut changes = value.changes();
-        client.close();
+        client.close().await.unwrap();
         while within(changes.next()).await.is_some() {}
     })
     .await;

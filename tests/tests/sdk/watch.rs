@@ -264,7 +264,7 @@ async fn a_watch_that_is_dropped_ends_and_so_does_one_whose_client_is_closed() {
         let mut watch = client.watch("d").await.unwrap();
         client.put("d", "1").await.unwrap();
         assert_eq!(told(&next(&mut watch).await), [("d".into(), "1".into())]);
-        client.close();
+        client.close().await.unwrap();
         let error = within(watch.next()).await.unwrap().unwrap_err();
         assert_eq!(*error.kind(), ErrorKind::Closed);
         let error = client.watch("d").await.unwrap_err();
