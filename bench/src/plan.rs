@@ -187,8 +187,8 @@ fn all_cases(scale: &Scale, nodes: usize) -> Vec<Scenario> {
     };
     let restart = vec![Case::Restart { keys: many_keys }];
     let large = [
-        scenario(filled(many_keys), restart),
         scenario(fresh(many_keys), vec![Case::Memory { keys: many_keys }]),
+        scenario(filled(many_keys), restart),
     ];
     let mut all = vec![
         scenario(fresh(keys), writes),
