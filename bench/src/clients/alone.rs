@@ -141,6 +141,7 @@ pub(super) async fn resume(endpoint: &str, sizes: Sizes) -> Result<Vec<Number>> 
     let mut watches = create(&client, sizes.watches).await?;
     let (mut seconds, mut processor) = (Vec::new(), Vec::new());
     for round in 0..sizes.rounds {
+        let connections = relay.accepted();
         let (revision, took) = timed(async {
             relay.cut();
             let written = direct.put("/resume", round.to_string()).await?.revision;
@@ -157,6 +158,7 @@ pub(super) async fn resume(endpoint: &str, sizes: Sizes) -> Result<Vec<Number>> 
             Ok(written)
         })
         .await?;
+        ensure!(relay.accepted() > connections, "no connection was cut");
         ensure!(
             watches.iter().all(|watch| watch.position() >= revision),
             "one is behind"

@@ -1,6 +1,7 @@
 //! A relay on loopback whose connections can be cut.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context as _, Result};
@@ -14,6 +15,7 @@ pub(super) struct Relay {
     address: SocketAddr,
     /// Counts the cuts; a connection ends with the first after its beginning.
     cuts: Arc<watch::Sender<u64>>,
+    accepted: Arc<AtomicU64>,
     accepting: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -25,16 +27,24 @@ impl Relay {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
         let cuts = Arc::new(watch::Sender::new(0));
-        let accepting = tokio::spawn(accept(listener, server, cuts.clone()));
+        let accepted = Arc::new(AtomicU64::new(0));
+        let accepting = accept(listener, server, cuts.clone(), accepted.clone());
+        let accepting = tokio::spawn(accepting);
         Ok(Self {
             address,
             cuts,
+            accepted,
             accepting: Mutex::new(Some(accepting)),
         })
     }
 
     pub(super) fn endpoint(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// How many connections there have been.
+    pub(super) fn accepted(&self) -> u64 {
+        self.accepted.load(Ordering::Relaxed)
     }
 
     /// Cuts every connection there is; new ones are welcome.
@@ -53,8 +63,14 @@ impl Drop for Relay {
     }
 }
 
-async fn accept(listener: TcpListener, server: SocketAddr, cuts: Arc<watch::Sender<u64>>) {
+async fn accept(
+    listener: TcpListener,
+    server: SocketAddr,
+    cuts: Arc<watch::Sender<u64>>,
+    accepted: Arc<AtomicU64>,
+) {
     while let Ok((client, _)) = listener.accept().await {
+        accepted.fetch_add(1, Ordering::Relaxed);
         let mut cut = cuts.subscribe();
         tokio::spawn(async move {
             tokio::select! {
