@@ -17,8 +17,26 @@ const CLOCK: ClockId = ClockId::Monotonic;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Moment(Duration);
 
+/// What a test has let this machine sleep, in nanoseconds.
+#[cfg(feature = "testkit")]
+static SLEPT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+
+/// As if this machine had slept: see [`machine_sleeps`](crate::testkit::machine_sleeps).
+#[cfg(feature = "testkit")]
+pub(crate) fn sleep(time: Duration) {
+    let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    SLEPT.fetch_add(nanos, std::sync::atomic::Ordering::AcqRel);
+}
+
 impl Moment {
     pub(crate) fn now() -> Self {
+        let now = Self::of_the_machine();
+        #[cfg(feature = "testkit")]
+        let now = now + Duration::from_nanos(SLEPT.load(std::sync::atomic::Ordering::Acquire));
+        now
+    }
+
+    fn of_the_machine() -> Self {
         let time = clock_gettime(CLOCK);
         let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
         let nanos = u32::try_from(time.tv_nsec).unwrap_or_default();

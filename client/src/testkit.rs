@@ -101,6 +101,13 @@ const NO_LIMITS: Limits = Limits {
     lease_ttl_min: 0,
 };
 
+/// As if this machine had slept for so long, and the application with it: the terms of all leases
+/// of this process go on meanwhile, and nothing else does. A test that uses this is best alone in
+/// its process.
+pub fn machine_sleeps(time: Duration) {
+    crate::clock::sleep(time);
+}
+
 /// A server in this process; see the [module's page](self). Dropped, it is gone for its clients.
 #[derive(Debug)]
 pub struct FakeServer {

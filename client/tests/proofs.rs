@@ -6,6 +6,8 @@ mod compaction;
 mod cuts;
 #[path = "proofs/members.rs"]
 mod members;
+#[path = "proofs/recipes.rs"]
+mod recipes;
 #[path = "proofs/server.rs"]
 mod server;
 #[path = "proofs/slow.rs"]

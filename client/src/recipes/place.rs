@@ -196,12 +196,13 @@ pub(super) async fn gone(
         *own = watch_from(client, key, revision).await.ok();
     }
     loop {
-        if let Some(own) = own {
-            match deleted(own).await {
+        if let Some(watch) = own {
+            match deleted(watch).await {
                 Ok(()) => return LostReason::KeyDeleted,
                 Err(error) if *error.kind() == ErrorKind::Closed => return LostReason::Closed,
-                // It needed history that is gone, or could not be made again.
-                Err(_) => {}
+                // It needed history that is gone, or could not be made again. It says so once: if
+                // this is dropped now, the next one must not ask it.
+                Err(_) => *own = None,
             }
         }
         match watch_again(client, key, revision).await {
