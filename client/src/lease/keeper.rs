@@ -416,7 +416,6 @@ impl Work {
             observe::lease_renewed(now.since(sent).unwrap_or_default());
         } else {
             term.lose(LostReason::Gone);
-            observe::lease_lost(LostReason::Gone);
             tracing::warn!(lease = %id, "a lease is gone");
             self.kept.remove(&id);
         }
@@ -435,7 +434,6 @@ impl Work {
             };
             term.check(now);
             if term.token().is_cancelled() {
-                observe::lease_lost(term.lost_reason());
                 tracing::warn!(lease = %id, "a lease is lost: {}", term.lost_reason().text());
                 self.kept.remove(&id);
             } else {

@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Moment;
+use crate::observe;
 
 /// Clocks of two machines may differ by so much in their speed: a thousandth.
 const DRIFT: u32 = 1000;
@@ -134,6 +135,10 @@ impl Term {
     /// It is lost; the first reason counts.
     pub(super) fn lose(&self, reason: LostReason) {
         if self.lost.set(reason).is_ok() {
+            // Counted before anybody is told, who may drop the last handle.
+            if matches!(reason, LostReason::NotRenewed | LostReason::Gone) {
+                observe::lease_lost(reason);
+            }
             self.token.cancel();
         }
     }
