@@ -51,6 +51,67 @@
 //! # }
 //! ```
 //!
+//! # What can go wrong
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use gonfalon::testkit::{FakeServer, Frame, Rpc};
+//! use gonfalon::{ErrorKind, Outcome};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), gonfalon::Error> {
+//! let server = FakeServer::builder().members(2).start();
+//! let client = server.client();
+//!
+//! // Calls: lost before anything is done or after it, late, refused in any words.
+//! server.on_next(Rpc::Put).drop_request();
+//! let error = client.put("k", "0").await.unwrap_err();
+//! assert_eq!((error.outcome(), server.get("k")), (Outcome::Unknown, None));
+//! server.on_next(Rpc::Put).refuse("etcdserver: mvcc: database space exceeded");
+//! let error = client.put("k", "0").await.unwrap_err();
+//! assert_eq!(*error.kind(), ErrorKind::QuotaExceeded);
+//! server.on_next(Rpc::Range).times(2).delay(Duration::from_millis(10));
+//! assert_eq!(client.get("k").await?, None);
+//!
+//! // Streams: broken after a message, here after the watch's first events; all is told, once.
+//! let mut watch = client.watch("k").await?;
+//! server.cut_after(Frame::Events, 1);
+//! for value in ["1", "2"] {
+//!     server.put("k", value);
+//!     let batch = watch.next().await.expect("it goes on")?;
+//!     assert_eq!(batch.events[0].kv.value, value);
+//! }
+//! assert_eq!(server.received(Rpc::Watch), 2);
+//!
+//! // Members: behind the others, silent, gone, without a leader.
+//! server.member(1).lag(1);
+//! server.put("k", "3");
+//! let seen = server.member(1).client().range("k").serializable().await?;
+//! assert_eq!(seen.kvs[0].value, "2");
+//! server.member(1).lag(0);
+//! server.member(0).stop();
+//! client.put("k", "4").await?;
+//! server.member(0).start();
+//! server.member(1).lose_leader();
+//! client.put("k", "5").await?;
+//! server.member(1).find_leader();
+//!
+//! // Leases, history, and a backup that was restored.
+//! let backup = server.revision();
+//! let lease = client.grant(Duration::from_secs(30)).await?;
+//! client.put("mine", "x").lease(&lease).await?;
+//! server.expire(&lease);
+//! assert_eq!(server.get("mine"), None);
+//! server.compact_now();
+//! let error = client.range("k").at(backup).await.unwrap_err();
+//! assert!(matches!(error.kind(), ErrorKind::Compacted { .. }));
+//! server.restore(backup);
+//! assert_eq!(server.get("k").expect("it was there").value, "5");
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Time
 //!
 //! The server's clock stands still: a lease ends there when the test says so, with
