@@ -277,10 +277,14 @@ impl Put {
         let namespace = self.client.namespace_bytes().clone();
         let request = self.op.to_wire(&namespace);
         let call = Call::writes("put").within(self.deadline);
+        let limit = self.client.response_bytes_max();
         let answer = self
             .client
             .unary(call, request, move |channel, request| async move {
-                KvClient::new(channel).put(request).await
+                KvClient::new(channel)
+                    .max_decoding_message_size(limit)
+                    .put(request)
+                    .await
             })
             .await?;
         self.client.saw(answer.header.as_ref());

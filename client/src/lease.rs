@@ -395,9 +395,13 @@ pub(crate) async fn remaining(
 ) -> Result<LeaseInfo, Error> {
     let request = pb::LeaseTimeToLiveRequest { id: id.get(), keys };
     let call = Call::reads("lease info");
+    let limit = client.response_bytes_max();
     let answer = client
         .unary(call, request, move |channel, request| async move {
-            LeaseClient::new(channel).lease_time_to_live(request).await
+            LeaseClient::new(channel)
+                .max_decoding_message_size(limit)
+                .lease_time_to_live(request)
+                .await
         })
         .await?;
     client.saw(answer.header.as_ref());
@@ -421,16 +425,19 @@ pub(crate) async fn remaining(
 /// See [`Client::leases`].
 pub(crate) async fn leases(client: &Client) -> Result<Vec<LeaseId>, Error> {
     let request = pb::LeaseLeasesRequest::default();
-    let answer =
-        client
-            .unary(
-                Call::reads("leases"),
-                request,
-                move |channel, request| async move {
-                    LeaseClient::new(channel).lease_leases(request).await
-                },
-            )
-            .await?;
+    let limit = client.response_bytes_max();
+    let answer = client
+        .unary(
+            Call::reads("leases"),
+            request,
+            move |channel, request| async move {
+                LeaseClient::new(channel)
+                    .max_decoding_message_size(limit)
+                    .lease_leases(request)
+                    .await
+            },
+        )
+        .await?;
     client.saw(answer.header.as_ref());
     let ids = answer.leases.into_iter();
     Ok(ids.map(|lease| LeaseId::new(lease.id)).collect())

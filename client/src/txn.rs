@@ -294,12 +294,18 @@ impl Txn {
         let call = Call::new("txn", repeat);
         let namespace = self.client.namespace_bytes().clone();
         let request = self.op.to_wire(&namespace);
+        let limit = self.client.response_bytes_max();
         let answer = self
             .client
             .unary(
                 call.within(self.deadline),
                 request,
-                move |channel, request| async move { KvClient::new(channel).txn(request).await },
+                move |channel, request| async move {
+                    KvClient::new(channel)
+                        .max_decoding_message_size(limit)
+                        .txn(request)
+                        .await
+                },
             )
             .await?;
         self.client.saw(answer.header.as_ref());

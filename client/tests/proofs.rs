@@ -4,6 +4,10 @@
 mod compaction;
 #[path = "proofs/cuts.rs"]
 mod cuts;
+#[path = "proofs/leases.rs"]
+mod leases;
+#[path = "proofs/limits.rs"]
+mod limits;
 #[path = "proofs/members.rs"]
 mod members;
 #[path = "proofs/recipes.rs"]

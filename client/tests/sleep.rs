@@ -55,4 +55,15 @@ async fn what_was_held_before_the_machine_slept_is_not_held_after() {
     let next = hold(client.clone(), grant().await).await.unwrap();
     assert!(next.is_held() && next.fence() > guard.fence());
     assert!(!guard.is_held(), "it does not come back");
+
+    // Nobody looks: whoever waits is told, although the timers of this process have not moved.
+    let (lease, token) = (grant().await, next.token());
+    machine_sleeps(TTL);
+    let told = async {
+        token.cancelled().await;
+        (next.lost().await, lease.lost().await)
+    };
+    let told = tokio::time::timeout(TTL / 10, told).await;
+    let told = told.expect("soon after waking up");
+    assert_eq!(told, (LostReason::NotRenewed, LostReason::NotRenewed));
 }

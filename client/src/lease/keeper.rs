@@ -31,8 +31,9 @@ use crate::orders::Orders;
 use crate::transport::{Endpoint, Transport};
 use crate::types::LeaseId;
 
-/// The longest that the keeper sleeps when nothing is due.
-const REST: Duration = Duration::from_mins(1);
+/// The longest that the keeper sleeps while it keeps a lease. Its timers stand still while the machine
+/// sleeps, and leases do not: so long after waking up, at most, a loss is noticed.
+const REST: Duration = Duration::from_secs(1);
 
 /// After a failure, the first pause; it doubles, but is never more than a quarter of what the most
 /// urgent lease has left.
@@ -99,6 +100,7 @@ impl Keeper {
                         kept: HashMap::new(),
                         due: BTreeSet::new(),
                         lapses: BTreeSet::new(),
+                        has_answered: false,
                     };
                     work.run(token, &time).await
                 });
@@ -186,6 +188,8 @@ struct Work {
     due: BTreeSet<(Moment, LeaseId)>,
     /// When each would be lost, as of the last look: since then it may have been renewed.
     lapses: BTreeSet<(Moment, LeaseId)>,
+    /// Whether a renewal was answered since streams were tried last.
+    has_answered: bool,
 }
 
 impl Work {
@@ -202,11 +206,18 @@ impl Work {
                     () = self.wanted.left() => continue,
                 }
             }
+            self.has_answered = false;
+            let began = Moment::now();
             let over = tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
                 over = self.renew(&mut failed) => over,
             };
+            // What failed before is over. But a server that answers once and breaks the stream, again
+            // and again, is not asked without pauses.
+            if self.has_answered && began + PAUSE_MIN <= Moment::now() {
+                failed.clear();
+            }
             let Some((endpoint, status)) = over else {
                 continue;
             };
@@ -214,11 +225,10 @@ impl Work {
             failures = if failed.is_empty() { 0 } else { failures + 1 };
             failed.push(endpoint);
             let pause = self.pause(failures);
-            self.check_lapses();
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                () = sleep(pause) => {}
+                () = self.rest(pause) => {}
             }
         }
         let budget = *lock(budget);
@@ -271,6 +281,18 @@ impl Work {
         let bound = least.unwrap_or_default() / 4;
         let pause = PAUSE_MIN.saturating_mul(1 << (failures - 1).min(8));
         pause.min(bound.max(PAUSE_MIN)).mul_f64(fastrand::f64())
+    }
+
+    /// Waits for `pause`, and tells meanwhile what is lost.
+    async fn rest(&mut self, pause: Duration) {
+        let until = Moment::now() + pause;
+        loop {
+            self.check_lapses();
+            match until.since(Moment::now()) {
+                None | Some(Duration::ZERO) => return,
+                Some(left) => sleep(left.min(REST)).await,
+            }
+        }
     }
 
     /// Renews what is due, until no stream is left (who failed, and why) or there is nothing to keep.
@@ -403,6 +425,7 @@ impl Work {
     /// A renewal was answered.
     fn answered(&mut self, lane: &mut Lane, answer: &pb::LeaseKeepAliveResponse) {
         self.transport.stream_report(&lane.endpoint, None);
+        self.has_answered = true;
         let id = LeaseId::new(answer.id);
         let (Some(sent), Some(kept)) = (lane.answered(id), self.kept.get(&id)) else {
             return;

@@ -1,0 +1,43 @@
+//! How large and how long things may be.
+
+use bytes::Bytes;
+use gonfalon::testkit::FakeServer;
+use gonfalon::{ErrorKind, KeyRange, Op, OpResult};
+
+use super::within;
+
+const MIB: usize = 1024 * 1024;
+
+#[tokio::test]
+async fn every_answer_may_be_as_large_as_the_client_accepts() {
+    let server = FakeServer::start();
+    let client = server.client();
+    let value = Bytes::from(vec![b'v'; MIB]);
+    for number in 0..5 {
+        server.put(format!("large/{number}"), value.clone());
+    }
+    let read = Op::get(KeyRange::prefix("large/"));
+    let answer = within(client.txn().then(read.clone())).await.unwrap();
+    let Some(OpResult::Range(page)) = answer.results.first() else {
+        panic!("{answer:?}");
+    };
+    assert_eq!(page.kvs.len(), 5);
+
+    server.put("one", vec![b'v'; 5 * MIB]);
+    let put = within(client.put("one", "").prev_kv()).await.unwrap();
+    assert_eq!(put.prev.map(|kv| kv.value.len()), Some(5 * MIB));
+
+    let lease = within(client.grant(std::time::Duration::from_mins(1)));
+    let lease = lease.await.unwrap();
+    let long = "k".repeat(MIB);
+    for number in 0..5 {
+        server.txn([Op::put(format!("{long}{number}"), "").lease(lease.id())]);
+    }
+    let info = within(client.lease_info(lease.id(), true)).await.unwrap();
+    assert_eq!(info.keys.len(), 5);
+
+    let small = server.client_builder().response_bytes_max(MIB);
+    let small = small.build().unwrap();
+    let refused = within(small.txn().then(read)).await.unwrap_err();
+    assert_ne!(*refused.kind(), ErrorKind::Timeout, "{refused}");
+}
