@@ -99,6 +99,12 @@ impl Grant {
     }
 
     async fn send(self) -> Result<Lease, Error> {
+        let seconds = self.ttl.as_secs();
+        let seconds = seconds.checked_add(u64::from(self.ttl.subsec_nanos() > 0));
+        let Some(ttl) = seconds.and_then(|seconds| i64::try_from(seconds).ok()) else {
+            let why = format!("a lease of {:?} is too long", self.ttl);
+            return Err(Error::new(ErrorKind::InvalidArgument, "grant", why));
+        };
         // Before the thread is needed it must be there: a lease that cannot be kept is not granted.
         let keeper = self.client.keeper()?;
         // Nobody else has the id, so a second attempt that finds it taken found the first's.
@@ -110,11 +116,7 @@ impl Grant {
         } else {
             Repeat::Safe
         };
-        let seconds = self.ttl.as_secs() + u64::from(self.ttl.subsec_nanos() > 0);
-        let request = pb::LeaseGrantRequest {
-            ttl: i64::try_from(seconds).unwrap_or(i64::MAX),
-            id: id.get(),
-        };
+        let request = pb::LeaseGrantRequest { ttl, id: id.get() };
         let sent = Moment::now();
         let call = Call::new("grant", repeat).within(self.deadline);
         let mut orphan = Orphan {
@@ -352,8 +354,12 @@ impl Standing {
         self.id
     }
 
-    pub(crate) fn is_held(&self) -> bool {
-        !matches!(self.term.status(Moment::now()), LeaseStatus::Lost(_))
+    /// Why it is lost, as of now.
+    pub(crate) fn lost_reason(&self) -> Option<LostReason> {
+        match self.term.status(Moment::now()) {
+            LeaseStatus::Lost(reason) => Some(reason),
+            LeaseStatus::Held | LeaseStatus::Suspect => None,
+        }
     }
 
     pub(crate) async fn lost(&self) -> LostReason {

@@ -255,6 +255,12 @@ pub(crate) fn uri(text: &str) -> Result<Uri, String> {
     } else {
         format!("{SCHEME}://{text}")
     };
+    if whole.contains('@') {
+        // Not the text: it may have a password.
+        let why =
+            "an endpoint names a user (\"@\"); give name and password to the builder's `user`";
+        return Err(why.into());
+    }
     let uri: Uri = whole
         .parse()
         .map_err(|error| format!("the endpoint {text:?} is no address: {error}"))?;
@@ -315,6 +321,24 @@ mod tests {
                 (Err(got), Err(want)) => assert!(got.contains(want), "{text}: {got}"),
                 (got, want) => panic!("{text}: {got:?}, wanted {want:?}"),
             }
+        }
+    }
+
+    #[test]
+    fn an_endpoint_with_a_password_is_refused_and_not_repeated() {
+        for text in [
+            "http://root:secret@a:2379",
+            "root:secret@a:2379",
+            "x://root:secret@a",
+        ] {
+            let refused = ClientBuilder::default().endpoints(text).build();
+            let refused = refused.unwrap_err();
+            assert_eq!(*refused.kind(), ErrorKind::InvalidArgument);
+            let told = format!("{refused} {refused:?}");
+            assert!(
+                told.contains("`user`") && !told.contains("secret"),
+                "{told}"
+            );
         }
     }
 

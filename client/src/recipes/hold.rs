@@ -156,8 +156,8 @@ impl Tenure {
 
     /// Why it is not held any more, as of now.
     pub(super) fn lost_reason(&self) -> Option<LostReason> {
-        if !self.inner.lease.is_held() {
-            self.lose(LostReason::NotRenewed);
+        if let Some(reason) = self.inner.lease.lost_reason() {
+            self.lose(reason);
         }
         self.inner.lost.get().copied()
     }

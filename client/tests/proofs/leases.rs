@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use gonfalon::testkit::{FakeServer, Frame, Rpc};
+use gonfalon::{ErrorKind, LostReason};
 use tokio::time::Instant;
 
 use super::within;
@@ -37,4 +38,26 @@ async fn failures_that_are_over_do_not_delay_the_next_attempt() {
         assert!(took < Duration::from_secs(1), "{took:?}");
     }
     assert!(lease.is_held() && server.received(Rpc::LeaseKeepAlive) >= 10);
+}
+
+#[tokio::test]
+async fn a_look_at_what_was_held_tells_the_lease_s_own_reason() {
+    let server = FakeServer::start();
+    let client = server.client();
+    let lease = within(client.grant(TTL)).await.unwrap();
+    let lock = client.lock("l").lease(&lease);
+    let guard = within(lock.acquire()).await.unwrap();
+    lease.detach();
+    // Before any task has run.
+    assert!(!guard.is_held());
+    assert_eq!(within(guard.lost()).await, LostReason::Detached);
+}
+
+#[tokio::test]
+async fn a_lease_that_is_too_long_is_refused() {
+    let server = FakeServer::start();
+    let client = server.client();
+    let refused = within(client.grant(Duration::MAX)).await.unwrap_err();
+    assert_eq!(*refused.kind(), ErrorKind::InvalidArgument, "{refused}");
+    assert_eq!(server.received(Rpc::LeaseGrant), 0);
 }
