@@ -57,13 +57,14 @@ async fn what_was_held_before_the_machine_slept_is_not_held_after() {
     assert!(!guard.is_held(), "it does not come back");
 
     // Nobody looks: whoever waits is told, although the timers of this process have not moved.
-    let (lease, token) = (grant().await, next.token());
+    let token = next.token();
+    // The thread that keeps leases has done all that was asked of it, and rests.
+    tokio::time::sleep(Duration::from_millis(200)).await;
     machine_sleeps(TTL);
     let told = async {
         token.cancelled().await;
-        (next.lost().await, lease.lost().await)
+        next.lost().await
     };
     let told = tokio::time::timeout(TTL / 10, told).await;
-    let told = told.expect("soon after waking up");
-    assert_eq!(told, (LostReason::NotRenewed, LostReason::NotRenewed));
+    assert_eq!(told, Ok(LostReason::NotRenewed), "soon after waking up");
 }
