@@ -80,6 +80,8 @@ struct Shared {
     state: watch::Sender<CacheStatus>,
     /// What is withheld is to be shown.
     accepted: Notify,
+    /// The store is not the one any more that the snapshot was read from.
+    went_back: Notify,
 }
 
 impl Cache {
@@ -163,7 +165,8 @@ impl Cache {
                 return Err(Error::new(ErrorKind::Timeout, "cache", message));
             }
             // The write may have been outside of the range: then no event will ever say so.
-            self.prove().await?;
+            let held = self.snapshot();
+            self.prove(&held).await?;
             pause = (pause * 2).min(PROOF_PAUSE_MAX);
         }
     }
@@ -178,8 +181,23 @@ impl Cache {
     ///
     /// Safe.
     pub async fn linearizable(&self) -> Result<Arc<Snapshot>, Error> {
-        let now = self.prove().await?;
-        self.at_least(now).await
+        let give_up = Instant::now() + self.inner.client.default_deadline();
+        let shared = &self.inner.shared;
+        loop {
+            let held = self.snapshot();
+            if let Some(now) = self.prove(&held).await? {
+                return self.at_least(now).await;
+            }
+            // The store was restored: what it is now is being read.
+            let other = shared.snapshot.until(|now| {
+                let is_over = shared.state.borrow().is_closed;
+                (is_over || !Arc::ptr_eq(now, &held)).then_some(())
+            });
+            if timeout_at(give_up, other).await.is_err() {
+                let message = "the store was restored, and what it is now is not shown yet";
+                return Err(Error::new(ErrorKind::Timeout, "cache", message));
+            }
+        }
     }
 
     /// Waits for a snapshot of `revision` until `give_up`; none if there is none by then.
@@ -190,7 +208,8 @@ impl Cache {
     ) -> Result<Option<Arc<Snapshot>>, Error> {
         let shared = &self.inner.shared;
         let arrived = shared.snapshot.until(|now| {
-            if now.revision() >= revision {
+            let is_there = now.revision() >= revision;
+            if is_there && self.is_of_store(now) {
                 return Some(Ok(now.clone()));
             }
             let is_closed = shared.state.borrow().is_closed;
@@ -200,13 +219,13 @@ impl Cache {
     }
 
     /// Asks the store for its revision and whether the range has changed since the snapshot's. If it
-    /// has not, the snapshot is of the store's revision too.
+    /// has not, the snapshot is of the store's revision too. None if the store is not the one that
+    /// `held` was read from: then the range is listed again.
     ///
     /// A key that was written since has a later revision; one that was deleted since is missing in
     /// the count, unless it was written again, and then it has a later revision.
-    async fn prove(&self) -> Result<Revision, Error> {
+    async fn prove(&self, held: &Arc<Snapshot>) -> Result<Option<Revision>, Error> {
         let inner = &self.inner;
-        let held = self.snapshot();
         let page = inner
             .client
             .range(inner.range.clone())
@@ -214,15 +233,35 @@ impl Cache {
             .keys_only()
             .limit(1)
             .await?;
+        let status = self.status();
+        if status.source == CacheSource::Disk {
+            // It is being compared with the store as a whole, and proves nothing.
+            return Ok(Some(page.revision));
+        }
+        if page.revision < held.revision() || !self.is_of_store(held) {
+            // What is withheld was listed already.
+            if status.withheld.is_none() {
+                inner.shared.went_back.notify_one();
+            }
+            return Ok(None);
+        }
         let is_same = page.kvs.is_empty() && page.count == held.len() as u64;
         if is_same && page.revision > held.revision() {
             // Only if nothing was published meanwhile; else the next round tells.
             inner.shared.snapshot.advance(|now| {
-                let is_held = Arc::ptr_eq(now, &held);
+                let is_held = Arc::ptr_eq(now, held);
                 is_held.then(|| now.moved_to(page.revision))
             });
         }
-        Ok(page.revision)
+        Ok(Some(page.revision))
+    }
+
+    /// Whether `snapshot` was read from the store that answers now, as far as is known. What came
+    /// from disk may be of any.
+    fn is_of_store(&self, snapshot: &Snapshot) -> bool {
+        let cluster_id = self.inner.client.transport().cluster_id();
+        let source = self.inner.shared.state.borrow().source;
+        source != CacheSource::Disk && snapshot.is_of_cluster(cluster_id)
     }
 
     /// Shows what is withheld, if anything is: see [`LossGuard`]. Says whether there was.

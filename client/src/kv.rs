@@ -239,6 +239,7 @@ impl Range {
         }
         let client = &self.client;
         let floor = client.floor().filter(|_| is_serializable);
+        let (seen, cluster_id) = (client.transport().seen(), client.transport().cluster_id());
         let limit = client.response_bytes_max();
         let answer = client
             .unary(call, request, move |channel, request| async move {
@@ -246,16 +247,25 @@ impl Range {
                     .max_decoding_message_size(limit)
                     .range(request)
                     .await?;
-                let revision = revision_of(answer.get_ref().header.as_ref());
+                let header = answer.get_ref().header.as_ref();
+                let revision = revision_of(header);
+                let is_same = header.is_none_or(|header| header.cluster_id == cluster_id);
                 match floor {
                     // Another member may have caught up further.
-                    Some(floor) if revision < floor => Err(Status::unavailable(format!(
-                        "the member is at revision {revision} and this client has seen {floor}"
-                    ))),
+                    Some(floor) if revision < floor && is_same => {
+                        Err(Status::unavailable(format!(
+                            "the member is at revision {revision} and this client has seen {floor}"
+                        )))
+                    }
                     _ => Ok(answer),
                 }
             })
             .await?;
+        let revision = revision_of(answer.header.as_ref());
+        // It shows all that was seen before it was asked for, unless the store has gone back.
+        if !is_serializable && answer.header.is_some() && revision < seen {
+            client.transport().went_back(seen, revision);
+        }
         client.saw(answer.header.as_ref());
         Ok(RangePage::from_wire(answer, namespace.len()))
     }

@@ -139,6 +139,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use gonfalon_core::{Command, NoHistory};
 use gonfalon_proto::etcdserverpb as pb;
 use gonfalon_wire::parse::{self, Limits};
@@ -317,7 +318,7 @@ impl FakeServer {
     ///
     /// If a server would refuse it.
     pub fn txn<O: Into<Op>>(&self, ops: impl IntoIterator<Item = O>) -> Revision {
-        let namespace = bytes::Bytes::new();
+        let namespace = Bytes::new();
         let ops = ops.into_iter().map(|op| op.into().to_wire(&namespace));
         let request = pb::TxnRequest {
             success: ops.collect(),
@@ -433,6 +434,19 @@ impl FakeServer {
     pub fn report_progress(&self) {
         let world = self.shared.world();
         world.progress.send_modify(|wishes| *wishes += 1);
+    }
+
+    /// From now on only the keys that begin with `prefix` may be read, as if that was all that the
+    /// user has a role for; watches and writes are not refused.
+    ///
+    /// # Panics
+    ///
+    /// If `prefix` is empty.
+    pub fn permit_reads(&self, prefix: impl IntoBytes) {
+        let prefix = prefix.into_bytes();
+        assert!(!prefix.is_empty(), "without a prefix all may be read");
+        let range = KeyRange::prefix(prefix).to_wire(&Bytes::new());
+        self.shared.world().readable = Some(range);
     }
 
     /// No token is good any more; names and passwords are.

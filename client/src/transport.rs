@@ -365,9 +365,17 @@ impl Transport {
 
     /// Notes the revision that an answer named.
     pub(crate) fn saw(&self, header: Option<&pb::ResponseHeader>) {
-        if let Some(header) = header {
+        let Some(header) = header else { return };
+        let id = header.cluster_id;
+        let known = match id {
+            0 => self.cluster_id(),
+            id => self.cluster_id.swap(id, Ordering::AcqRel),
+        };
+        if id != 0 && known != 0 && id != known {
+            // Of the store that was there before, nothing is to be expected of this one.
+            self.seen.store(header.revision, Ordering::Release);
+        } else {
             self.seen.fetch_max(header.revision, Ordering::AcqRel);
-            self.cluster_id.store(header.cluster_id, Ordering::Release);
         }
     }
 

@@ -4,6 +4,8 @@
 mod compaction;
 #[path = "proofs/cuts.rs"]
 mod cuts;
+#[path = "proofs/gone_back.rs"]
+mod gone_back;
 #[path = "proofs/leases.rs"]
 mod leases;
 #[path = "proofs/limits.rs"]

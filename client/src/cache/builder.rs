@@ -83,6 +83,7 @@ impl CacheBuilder {
             snapshot: Publish::new(Snapshot::default()),
             state: watch::Sender::new(CacheStatus::default()),
             accepted: Notify::new(),
+            went_back: Notify::new(),
         });
         let saver = self.disk.map(|copy| {
             let range = self.range.to_wire(self.client.namespace_bytes());

@@ -75,8 +75,13 @@ impl Follower {
     /// The whole range at one revision.
     pub(super) async fn list(&self) -> Result<Snapshot, Error> {
         let mut keys = self.page_keys.min(FIRST_PAGE_KEYS);
+        let mut pauses = self.client.transport().pauses();
         loop {
             match self.list_by(keys).await {
+                // The history went while it was read: there is a newer present.
+                Err(error) if matches!(error.kind(), ErrorKind::Compacted { .. }) => {
+                    self.rest(pauses.next()).await;
+                }
                 // Large values: a smaller page passes.
                 Err(error) if *error.kind() == ErrorKind::TooLarge && keys > 1 => keys /= 2,
                 listed => return listed,
@@ -88,11 +93,14 @@ impl Follower {
     async fn list_by(&self, mut keys: u32) -> Result<Snapshot, Error> {
         let mut listing = Listing::new(self.shared.snapshot.load_full());
         let mut range = self.client.range(self.range.clone());
-        let mut revision = None;
+        let (mut revision, mut cluster_id) = (None, 0);
         loop {
             let page = range.limit(keys).await?;
             // The first page's: the others are read as of then.
-            let at = *revision.get_or_insert(page.revision);
+            let at = *revision.get_or_insert_with(|| {
+                cluster_id = self.client.transport().cluster_id();
+                page.revision
+            });
             let mut bytes = 1;
             for kv in &page.kvs {
                 bytes += kv.key.len() + kv.value.len();
@@ -101,7 +109,7 @@ impl Follower {
             let Some(last) = page.kvs.last().filter(|_| page.more) else {
                 self.shared.state.send_modify(|state| state.listings += 1);
                 self.meter.listed();
-                return Ok(listing.end(at));
+                return Ok(listing.end(at).of_cluster(cluster_id));
             };
             let fit = (PAGE_BYTES * page.kvs.len() / bytes).max(1);
             keys = u32::try_from(fit).unwrap_or(u32::MAX).min(self.page_keys);
@@ -182,6 +190,10 @@ impl Follower {
             tokio::select! {
                 biased;
                 () = self.shared.accepted.notified() => self.accept(),
+                () = self.shared.went_back.notified() => {
+                    let why = "a read has shown another store than the cache's";
+                    return Error::new(ErrorKind::Restored, "cache", why);
+                }
                 () = confirmation(self.withheld.as_ref()) => self.confirm().await,
                 batch = watch.next() => match batch {
                     Some(Ok(batch)) => self.apply(batch.revision, batch.events),
@@ -329,20 +341,28 @@ impl Follower {
     }
 
     /// Lists until it succeeds; fails when the client is closed. What is published does not go back,
-    /// unless `may_be_older`: the store was restored, or what is shown came from disk.
+    /// unless `may_be_older`, because the store was restored or what is shown came from disk, or the
+    /// listing proves that the store has gone back.
     async fn relist(&mut self, may_be_older: bool) -> Result<(), Error> {
         let mut pauses = self.client.transport().pauses();
         loop {
+            // What was noticed until now is answered by what is read from now on.
+            let _ = self.shared.went_back.notified().now_or_never();
+            let held = self.shared.snapshot.load().revision();
             match self.list().await {
                 Ok(listed) => {
-                    let held = self.shared.snapshot.load().revision();
-                    if listed.revision() >= held || may_be_older {
-                        self.offer(listed, may_be_older);
-                        // After the snapshot: no status is better than what it is of.
-                        self.is_live();
-                        return Ok(());
+                    // The listing shows all that was held before it, unless the store has gone back.
+                    let went_back = listed.revision() < held;
+                    if went_back && !may_be_older {
+                        tracing::warn!(%held, listed = %listed.revision(), "the store has gone back");
+                        self.client.transport().went_back(held, listed.revision());
                     }
-                    tracing::warn!(%held, listed = %listed.revision(), "listed an older state");
+                    self.offer(listed, may_be_older || went_back);
+                    // After the snapshot: no status is better than what it is of.
+                    self.is_live();
+                    // Who waits for more than what came from disk looks at the status too.
+                    self.shared.snapshot.ring();
+                    return Ok(());
                 }
                 Err(error) if *error.kind() == ErrorKind::Closed => return Err(error),
                 Err(error) => tracing::warn!(%error, "cannot list a cache's keys"),

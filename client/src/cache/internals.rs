@@ -26,6 +26,7 @@ pub fn cache(client: Client, kvs: impl IntoIterator<Item = mvccpb::KeyValue>) ->
                 snapshot: Publish::new(listing.end(Revision::new(1))),
                 state: watch::Sender::new(CacheStatus::default()),
                 accepted: Notify::new(),
+                went_back: Notify::new(),
             }),
             client,
             range: KeyRange::all(),

@@ -15,6 +15,9 @@ use crate::types::{Event, EventKind, KeyRange, KeyValue, Revision};
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
     revision: Revision,
+    /// The cluster that it was read from; 0 if that is not known, as of one from
+    /// disk.
+    cluster_id: u64,
     /// By name, for reads of ranges.
     ordered: imbl::OrdMap<Bytes, Arc<KeyValue>>,
     /// By hash, for reads of single keys: three times as fast.
@@ -117,6 +120,16 @@ impl Snapshot {
             revision,
             ..self.clone()
         }
+    }
+
+    /// The same, read from a cluster of this id.
+    pub(super) fn of_cluster(self, cluster_id: u64) -> Self {
+        Self { cluster_id, ..self }
+    }
+
+    /// Whether it is known to have been read from the cluster of this id.
+    pub(super) fn is_of_cluster(&self, cluster_id: u64) -> bool {
+        self.cluster_id == cluster_id
     }
 
     /// The snapshot after `steps`, all of which are later than this one.

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 
 use super::CacheBuilder;
 use super::snapshot::Snapshot;
-use super::typed::{Cached, Check, Fallback, Stored, ValueError};
+use super::typed::{Cached, Check, Fallback, Stored, ValueError, caught};
 use crate::client::Client;
 use crate::error::Error;
 use crate::types::KeyRange;
@@ -102,11 +102,13 @@ impl<T: DeserializeOwned + Send + Sync + 'static> CachedStructBuilder<T> {
         let what = String::from_utf8_lossy(&prefix).into_owned();
         let (checks, refuses_unknown) = (self.checks, self.refuses_unknown);
         let read = move |snapshot: &Snapshot| {
-            let value: T = node::read(snapshot, &prefix, refuses_unknown)?;
-            let checked = checks.iter().try_for_each(|check| check(&value));
-            checked
-                .map(|()| value)
-                .map_err(|why| node::Wrong::whole(&prefix, why))
+            let wrong = |why| node::Wrong::whole(&prefix, why);
+            let read = || {
+                let value: T = node::read(snapshot, &prefix, refuses_unknown)?;
+                let checked = checks.iter().try_for_each(|check| check(&value));
+                checked.map(|()| value).map_err(wrong)
+            };
+            caught(read, wrong)
         };
         let mut fallback = self.fallback;
         fallback.nothing = read(&Snapshot::default()).ok().map(Arc::new);

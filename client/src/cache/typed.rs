@@ -5,9 +5,11 @@
 //! what both become.
 
 use std::ops::Deref;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
+use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::primitives::{Listener, Read};
@@ -43,6 +45,21 @@ pub(super) type Reader<T> = dyn Fn(&Snapshot) -> Option<Stored<T>> + Send + Sync
 
 /// A rule for values: what is wrong with one.
 pub(super) type Check<T> = dyn Fn(&T) -> Result<(), String> + Send + Sync;
+
+/// What `read` makes of what is stored; that it panicked, if it did: it is the application's, and the
+/// next value may be good.
+pub(super) fn caught<T, E>(
+    read: impl FnOnce() -> Result<T, E>,
+    wrong: impl FnOnce(String) -> E,
+) -> Result<T, E> {
+    // All that it could leave half done is its own.
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        let text = text.unwrap_or("without a word");
+        Err(wrong(format!("reading it panicked: {text}")))
+    })
+}
 
 /// How a value stands in for what is not stored.
 #[derive(Debug, Clone)]
@@ -229,6 +246,7 @@ impl<T> Cached<T> {
     ///
     /// Safe.
     pub async fn at_least(&self, revision: Revision) -> Result<Arc<ValueState<T>>, Error> {
+        let deadline = self.cache.inner.client.default_deadline();
         let snapshot = self.cache.at_least(revision).await?;
         let cell = &self.cell;
         let read = cell.state.until(|state| {
@@ -238,7 +256,11 @@ impl<T> Cached<T> {
             // A client that was closed meanwhile reads nothing any more.
             (is_read || cell.is_closed.load(Ordering::Acquire)).then(|| state.clone())
         });
-        Ok(read.await)
+        let late = |_| {
+            let message = format!("revision {revision} has arrived and was not read");
+            Error::new(ErrorKind::Timeout, "cached", message)
+        };
+        timeout(deadline, read).await.map_err(late)
     }
 
     /// The cache behind it: how current it is, its copy on disk.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
 use super::CacheBuilder;
-use super::typed::{Cached, Check, Fallback, Stored, ValueError};
+use super::typed::{Cached, Check, Fallback, Stored, ValueError, caught};
 use crate::client::Client;
 use crate::error::Error;
 use crate::types::{KeyRange, KeyValue};
@@ -140,7 +140,7 @@ impl<T: Send + Sync + 'static> CachedBuilder<T> {
         };
         let read = Box::new(move |snapshot: &super::Snapshot| {
             let kv = snapshot.get(&key)?;
-            let value = read(kv).map_err(|why| ValueError {
+            let value = caught(|| read(kv), |why| why).map_err(|why| ValueError {
                 key: String::from_utf8_lossy(&key).into_owned(),
                 revision: kv.mod_revision,
                 why,

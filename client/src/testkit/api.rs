@@ -37,8 +37,9 @@ type Answered<R> = Result<R, Refusal>;
 
 impl Api {
     pub(super) fn range(&self, request: pb::RangeRequest) -> Answered<pb::RangeResponse> {
-        let mut asked = parse::range(request)?;
         let world = self.shared.world();
+        world.may_read(&request)?;
+        let mut asked = parse::range(request)?;
         let state = world.store.state();
         let at = if asked.serializable {
             let applied = world.members[self.member].applied();
@@ -288,6 +289,19 @@ impl World {
         } else {
             Err(Refusal::NoLeader)
         }
+    }
+
+    /// Whether the keys may be read that are asked for.
+    fn may_read(&self, request: &pb::RangeRequest) -> Answered<()> {
+        let Some((start, end)) = &self.readable else {
+            return Ok(());
+        };
+        let last = &request.range_end;
+        // An end of one zero is none.
+        let is_within = request.key >= *start
+            && request.key < *end
+            && (last.is_empty() || (last[..] != [0] && last <= end));
+        is_within.then_some(()).ok_or(Refusal::PermissionDenied)
     }
 
     /// Whether whoever has `token` may ask for anything.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard};
 
+use bytes::Bytes;
 use gonfalon_core::watch::Hub;
 use gonfalon_core::{Command, Reply, Revision};
 use gonfalon_proto::etcdserverpb as pb;
@@ -36,6 +37,8 @@ pub(super) struct World {
     pub(super) users: BTreeMap<String, String>,
     pub(super) tokens: BTreeSet<String>,
     pub(super) tokens_made: u64,
+    /// The keys that may be read; none if all may.
+    pub(super) readable: Option<(Bytes, Bytes)>,
     /// Counts the wishes to report progress.
     pub(super) progress: watch::Sender<u64>,
 }
@@ -79,6 +82,7 @@ impl Shared {
                 users,
                 tokens: BTreeSet::new(),
                 tokens_made: 0,
+                readable: None,
                 progress: watch::Sender::new(0),
             }),
         }

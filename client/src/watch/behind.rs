@@ -6,11 +6,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use gonfalon_proto::etcdserverpb as pb;
 use gonfalon_proto::etcdserverpb::kv_client::KvClient;
 use tokio::time::{Instant, sleep};
 
 use crate::call::Call;
+use crate::error::{Error, Outcome};
 use crate::transport::{Endpoint, Transport};
 use crate::types::{Revision, revision_of};
 
@@ -21,7 +23,7 @@ const LAG_MAX: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_millis(100);
 
 /// What became of a member that was behind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Found {
     /// It has applied what was wanted.
     CaughtUp,
@@ -29,9 +31,12 @@ pub(super) enum Found {
     Lags,
     /// The whole store is at this revision, which is before what was seen of it.
     Restored(Revision),
+    /// It cannot be found out: asking again would get the same answer.
+    Refused(Error),
 }
 
-/// Finds out why the member at `endpoint` does not show `wanted`, which was seen.
+/// Finds out why the member at `endpoint` does not show `wanted`, which was seen. `key` is one that
+/// may be read: who may watch it may.
 ///
 /// # Cancel safety
 ///
@@ -40,17 +45,19 @@ pub(super) async fn find_out(
     transport: Arc<Transport>,
     endpoint: Arc<Endpoint>,
     wanted: Revision,
+    key: Bytes,
 ) -> Found {
     let began = Instant::now();
     // A linearizable read shows all that was ever answered, unless the store has gone back.
     let mut pauses = transport.pauses();
     let now = loop {
-        let (call, request) = (Call::reads("watch"), question(false));
+        let (call, request) = (Call::reads("watch"), question(&key, false));
         let read = transport.unary(call, request, |channel, request| async move {
             KvClient::new(channel).range(request).await
         });
         match read.await {
             Ok(answer) => break revision_of(answer.header.as_ref()),
+            Err(error) if !error.is_retryable() => return Found::Refused(error),
             // If nobody answers, the stream breaks before long, and this is asked again.
             Err(_) => sleep(pauses.next().unwrap_or(LAG_MAX)).await,
         }
@@ -59,14 +66,17 @@ pub(super) async fn find_out(
         return Found::Restored(now);
     }
     while began.elapsed() < LAG_MAX || !transport.has_other_than(&endpoint) {
-        let (call, request) = (Call::reads("watch").local(), question(true));
+        let (call, request) = (Call::reads("watch").local(), question(&key, true));
         let asked = transport.ask(&endpoint, call, request, |channel, request| async move {
             KvClient::new(channel).range(request).await
         });
-        if let Ok(answer) = asked.await
-            && revision_of(answer.header.as_ref()) >= wanted
+        match asked
+            .await
+            .map_err(|error| error.outcome_is(Outcome::NotApplied))
         {
-            return Found::CaughtUp;
+            Ok(answer) if revision_of(answer.header.as_ref()) >= wanted => return Found::CaughtUp,
+            Err(error) if !error.is_retryable() => return Found::Refused(error),
+            Ok(_) | Err(_) => {}
         }
         sleep(LOOK).await;
     }
@@ -74,9 +84,15 @@ pub(super) async fn find_out(
 }
 
 /// Reads nothing: the answer's header is what is wanted.
-fn question(serializable: bool) -> pb::RangeRequest {
+fn question(key: &Bytes, serializable: bool) -> pb::RangeRequest {
+    // A watch of no key is one of the first key there can be.
+    let is_named = !key.is_empty();
     pb::RangeRequest {
-        key: vec![0].into(),
+        key: if is_named {
+            key.clone()
+        } else {
+            vec![0].into()
+        },
         count_only: true,
         serializable,
         ..pb::RangeRequest::default()

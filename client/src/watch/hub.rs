@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use gonfalon_proto::etcdserverpb as pb;
 use gonfalon_proto::etcdserverpb::watch_client::WatchClient;
@@ -269,12 +270,20 @@ impl Hub {
             }
             if let Some(wanted) = open.behind
                 && open.looking.is_none()
+                && let Some(key) = self.permitted(&open)
             {
                 let (transport, endpoint) = (self.transport.clone(), endpoint.clone());
-                let finding = find_out(transport, endpoint, wanted);
+                let finding = find_out(transport, endpoint, wanted, key);
                 open.looking = Some((wanted, Box::pin(finding)));
             }
         }
+    }
+
+    /// A key that may be read: a member has created a watch of it.
+    fn permitted(&self, open: &Open) -> Option<Bytes> {
+        let mut watchers = self.watchers.iter();
+        let created = watchers.find(|(id, _)| !open.unanswered.contains(id));
+        created.map(|(_, watcher)| watcher.request.key.clone())
     }
 
     async fn open(
@@ -433,6 +442,8 @@ impl Hub {
                     ..Verdict::refuse(error)
                 })))
             }
+            // Another stream shows why: what is not permitted is not created again.
+            Found::Refused(error) => Some(Over::Failed(Box::new(Verdict::refuse(error)))),
             Found::Restored(now) => {
                 self.transport.went_back(wanted, now);
                 let is_void = |watcher: &Watcher| watcher.track.seen() > now;

@@ -55,7 +55,17 @@ impl Relisting {
         let tells = tells(&builder);
         let mut template = builder;
         template.request.filters.clear();
-        let (known, position) = match template.list_before(start).await {
+        let mut pauses = template.client.transport().pauses();
+        let listed = loop {
+            match template.list_before(start).await {
+                // The history went while the present was read: there is a newer one.
+                Err(error) if start == Revision::UNKNOWN && is_healed(error.kind()) => {
+                    sleep(pauses.next().unwrap_or_default()).await;
+                }
+                listed => break listed,
+            }
+        };
+        let (known, position) = match listed {
             Ok(Listed { revision, kvs }) => (kvs, revision),
             Err(error) if is_healed(error.kind()) => {
                 let before = Revision::new(start.get() - 1);
