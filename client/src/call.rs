@@ -30,6 +30,48 @@ const RPC: &[(&str, &str, &str)] = &[
     ("status", "etcdserverpb.Maintenance", "Status"),
     ("defragment", "etcdserverpb.Maintenance", "Defragment"),
     ("move leader", "etcdserverpb.Maintenance", "MoveLeader"),
+    ("alarms", "etcdserverpb.Maintenance", "Alarm"),
+    ("raise alarm", "etcdserverpb.Maintenance", "Alarm"),
+    ("disarm alarm", "etcdserverpb.Maintenance", "Alarm"),
+    ("hash", "etcdserverpb.Maintenance", "Hash"),
+    ("hash history", "etcdserverpb.Maintenance", "HashKV"),
+    ("snapshot", "etcdserverpb.Maintenance", "Snapshot"),
+    (
+        "validate downgrade",
+        "etcdserverpb.Maintenance",
+        "Downgrade",
+    ),
+    ("enable downgrade", "etcdserverpb.Maintenance", "Downgrade"),
+    ("cancel downgrade", "etcdserverpb.Maintenance", "Downgrade"),
+    ("add member", "etcdserverpb.Cluster", "MemberAdd"),
+    ("add learner", "etcdserverpb.Cluster", "MemberAdd"),
+    ("promote member", "etcdserverpb.Cluster", "MemberPromote"),
+    ("update member", "etcdserverpb.Cluster", "MemberUpdate"),
+    ("remove member", "etcdserverpb.Cluster", "MemberRemove"),
+    ("enable authentication", "etcdserverpb.Auth", "AuthEnable"),
+    ("disable authentication", "etcdserverpb.Auth", "AuthDisable"),
+    ("authentication status", "etcdserverpb.Auth", "AuthStatus"),
+    ("users", "etcdserverpb.Auth", "UserList"),
+    ("user", "etcdserverpb.Auth", "UserGet"),
+    ("add user", "etcdserverpb.Auth", "UserAdd"),
+    ("delete user", "etcdserverpb.Auth", "UserDelete"),
+    ("change password", "etcdserverpb.Auth", "UserChangePassword"),
+    ("grant role", "etcdserverpb.Auth", "UserGrantRole"),
+    ("revoke role", "etcdserverpb.Auth", "UserRevokeRole"),
+    ("roles", "etcdserverpb.Auth", "RoleList"),
+    ("role", "etcdserverpb.Auth", "RoleGet"),
+    ("add role", "etcdserverpb.Auth", "RoleAdd"),
+    ("delete role", "etcdserverpb.Auth", "RoleDelete"),
+    (
+        "grant permission",
+        "etcdserverpb.Auth",
+        "RoleGrantPermission",
+    ),
+    (
+        "revoke permission",
+        "etcdserverpb.Auth",
+        "RoleRevokePermission",
+    ),
 ];
 
 /// One kind of call.
@@ -41,6 +83,16 @@ pub(crate) struct Call {
     pub(crate) needs_leader: bool,
     /// The client's default, if none.
     pub(crate) deadline: Option<Duration>,
+    pub(crate) way: Way,
+}
+
+/// Over which connection a call goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// The one for short answers.
+    Calls,
+    /// One of its own, for an answer that may take any time once it has begun.
+    Alone,
 }
 
 impl Call {
@@ -50,6 +102,7 @@ impl Call {
             repeat,
             needs_leader: true,
             deadline: None,
+            way: Way::Calls,
         }
     }
 
@@ -74,6 +127,14 @@ impl Call {
         RPC.iter()
             .find(|(name, ..)| *name == self.name)
             .map(|&(_, service, method)| (service, method))
+    }
+
+    /// Over a connection of its own, without an end once it is answered.
+    pub(crate) const fn alone(self) -> Self {
+        Self {
+            way: Way::Alone,
+            ..self
+        }
     }
 
     pub(crate) const fn within(self, deadline: Option<Duration>) -> Self {

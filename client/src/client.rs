@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout};
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
+use crate::auth::Auth;
 use crate::cache::{CacheBuilder, CachedBuilder, CachedStructBuilder};
 use crate::call::Call;
 use crate::cluster::Cluster;
@@ -88,8 +89,9 @@ impl Client {
         user: Option<(String, String)>,
         config: Config,
     ) -> Self {
+        let sync_interval = config.sync_interval;
         let transport = Transport::new(endpoints, user.clone(), config);
-        Self {
+        let client = Self {
             namespace,
             shared: Arc::new(Shared {
                 watches: Watches::new(transport.clone()),
@@ -97,7 +99,11 @@ impl Client {
                 keeper: OnceLock::new(),
                 user,
             }),
+        };
+        if let Some(interval) = sync_interval {
+            client.sync_every(interval);
         }
+        client
     }
 
     /// The same client, seeing only the keys behind `prefix`, without it. Namespaces nest.
@@ -342,6 +348,11 @@ impl Client {
         Ok(())
     }
 
+    /// Users, roles and what they may do.
+    pub fn auth(&self) -> Auth {
+        Auth::new(self.clone())
+    }
+
     /// The cluster's members.
     pub fn cluster(&self) -> Cluster {
         Cluster::new(self.clone())
@@ -380,8 +391,9 @@ impl Client {
     pub async fn sync_endpoints(&self) -> Result<(), Error> {
         let members = self.cluster().members().await?;
         let urls = members.iter().flat_map(|member| &member.client_urls);
+        let is_secured = self.shared.transport.config.trust.is_some();
         let uris = urls.filter_map(|url| {
-            crate::options::uri(url)
+            crate::options::uri(url, is_secured)
                 .inspect_err(|why| tracing::warn!(%why, "a member cannot be used"))
                 .ok()
         });
@@ -391,6 +403,29 @@ impl Client {
         }
         self.shared.transport.replace_endpoints(uris);
         Ok(())
+    }
+
+    /// Syncs until the client is closed or gone.
+    fn sync_every(&self, interval: Duration) {
+        let shared = Arc::downgrade(&self.shared);
+        let closed = self.shared.transport.closed.clone();
+        self.shared.transport.spawn(async move {
+            loop {
+                let pause = interval.mul_f64(0.9 + 0.2 * fastrand::f64());
+                tokio::select! {
+                    biased;
+                    () = closed.cancelled() => return,
+                    () = tokio::time::sleep(pause) => {}
+                }
+                let Some(shared) = shared.upgrade() else {
+                    return;
+                };
+                let namespace = Bytes::new();
+                if let Err(error) = (Self { namespace, shared }).sync_endpoints().await {
+                    tracing::debug!(%error, "the endpoints could not be synced");
+                }
+            }
+        });
     }
 
     /// Ends this client and its clones in good order, within the default deadline: see
@@ -448,7 +483,7 @@ impl Client {
         &self.namespace
     }
 
-    pub(crate) fn transport(&self) -> &Transport {
+    pub(crate) fn transport(&self) -> &Arc<Transport> {
         &self.shared.transport
     }
 

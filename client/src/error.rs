@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::types::Revision;
 
-pub(crate) use classify::{Verdict, classify};
+pub(crate) use classify::{Verdict, classify, wants_token};
 
 /// Whether a write took place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -44,9 +44,8 @@ macro_rules! kinds {
                 match self { $(Self::$name $({ $field: _ })? => $code,)* }
             }
 
-            /// Every kind there is, for tests.
-            #[cfg(test)]
-            const ALL: &[(&str, i32)] = &[$((stringify!($name), $code),)*];
+            /// Every kind there is: its name, its number, and a few words. C and Python are made of it.
+            pub const TABLE: &[(&str, i32, &str)] = &[$((stringify!($name), $code, $text)),*];
 
             /// A few words for people.
             pub fn text(&self) -> &'static str {
@@ -74,11 +73,18 @@ kinds! {
     Closed = 5, "the client is closed";
     /// The server answers no more requests for now.
     TooManyRequests = 6, "the server is overloaded";
+    /// The member that was asked does not lead the cluster, and only the leader can do this.
+    NotLeader = 8, "the member is not the leader";
+    /// No encrypted connection came about: the server could not be trusted, or did not trust the
+    /// client. Its certificates, or ours, must be changed.
+    Tls = 7, "the connection cannot be secured";
 
     /// The user is unknown, the password is wrong, or the token is no longer valid.
     Unauthenticated = 10, "not authenticated";
     /// The user may not do this.
     PermissionDenied = 11, "permission denied";
+    /// The cluster knows no users: authentication was not enabled.
+    AuthNotEnabled = 12, "authentication is not enabled";
 
     /// The key, member, user or role does not exist.
     NotFound = 20, "not found";
@@ -117,6 +123,8 @@ kinds! {
     Lagged { from: Revision } = 50, "the watcher fell behind";
     /// The server broke its own protocol, or lost data.
     Internal = 60, "internal error";
+    /// Members differ in what they hold, or data is not what was written: an operator must look.
+    Corrupt = 61, "the data is corrupt";
     /// A file of this machine cannot be read or written; the message says which and why.
     File = 70, "a file cannot be read or written";
 }
@@ -215,8 +223,11 @@ impl Error {
                 | ErrorKind::TooManyRequests
                 | ErrorKind::FutureRevision => true,
                 ErrorKind::Closed
+                | ErrorKind::NotLeader
+                | ErrorKind::Tls
                 | ErrorKind::Unauthenticated
                 | ErrorKind::PermissionDenied
+                | ErrorKind::AuthNotEnabled
                 | ErrorKind::NotFound
                 | ErrorKind::AlreadyExists
                 | ErrorKind::LeaseNotFound
@@ -232,8 +243,25 @@ impl Error {
                 | ErrorKind::Lagged { .. }
                 | ErrorKind::Lost
                 | ErrorKind::Internal
+                | ErrorKind::Corrupt
                 | ErrorKind::File => false,
             }
+    }
+
+    /// How long to wait before the same call is worth another attempt; none if it is not
+    /// [retryable](Error::is_retryable). The client has made its own attempts before it failed: this
+    /// is what it takes for things to change.
+    pub fn retry_after(&self) -> Option<Duration> {
+        let pause = match self.inner.kind {
+            // A member that is behind catches up within heartbeats.
+            ErrorKind::FutureRevision => Duration::from_millis(100),
+            // An election takes one to two seconds.
+            ErrorKind::NoLeader => Duration::from_secs(1),
+            // A queue of 5,000 entries must become shorter.
+            ErrorKind::TooManyRequests => Duration::from_secs(2),
+            _ => Duration::from_millis(500),
+        };
+        self.is_retryable().then_some(pause)
     }
 
     /// The kind's number, see [`ErrorKind::code`].
@@ -308,19 +336,19 @@ mod tests {
     #[test]
     fn the_guide_says_what_to_do_about_every_kind() {
         let guide = include_str!("guide.rs");
-        for (name, code) in ErrorKind::ALL {
+        for (name, code, _) in ErrorKind::TABLE {
             let row = format!("| [`{name}`](crate::ErrorKind::{name}) | {code} | ");
             assert!(
                 guide.contains(&row),
                 "the table of errors has no row {row:?}"
             );
         }
-        let mut codes: Vec<i32> = ErrorKind::ALL.iter().map(|(_, code)| *code).collect();
+        let mut codes: Vec<i32> = ErrorKind::TABLE.iter().map(|(_, code, _)| *code).collect();
         codes.sort_unstable();
         codes.dedup();
         assert_eq!(
             codes.len(),
-            ErrorKind::ALL.len(),
+            ErrorKind::TABLE.len(),
             "a number stands for one kind"
         );
     }
@@ -337,6 +365,60 @@ mod tests {
         );
         assert!(!error.is_retryable(), "a repetition could do it twice");
         assert_eq!(error.code(), 4);
+    }
+
+    #[test]
+    fn the_numbers_never_change() {
+        let at = Revision::new(7);
+        let numbers = [
+            (ErrorKind::Connect, 1),
+            (ErrorKind::Unavailable, 2),
+            (ErrorKind::NoLeader, 3),
+            (ErrorKind::Timeout, 4),
+            (ErrorKind::Closed, 5),
+            (ErrorKind::TooManyRequests, 6),
+            (ErrorKind::Tls, 7),
+            (ErrorKind::NotLeader, 8),
+            (ErrorKind::Unauthenticated, 10),
+            (ErrorKind::PermissionDenied, 11),
+            (ErrorKind::AuthNotEnabled, 12),
+            (ErrorKind::NotFound, 20),
+            (ErrorKind::AlreadyExists, 21),
+            (ErrorKind::LeaseNotFound, 22),
+            (ErrorKind::LeaseExists, 23),
+            (ErrorKind::Compacted { oldest: at }, 30),
+            (ErrorKind::FutureRevision, 31),
+            (ErrorKind::Restored, 32),
+            (ErrorKind::QuotaExceeded, 40),
+            (ErrorKind::TooLarge, 41),
+            (ErrorKind::InvalidArgument, 42),
+            (ErrorKind::FailedPrecondition, 43),
+            (ErrorKind::Unimplemented, 44),
+            (ErrorKind::WouldBlock, 45),
+            (ErrorKind::Lagged { from: at }, 50),
+            (ErrorKind::Lost, 51),
+            (ErrorKind::Internal, 60),
+            (ErrorKind::Corrupt, 61),
+            (ErrorKind::File, 70),
+        ];
+        let all: Vec<i32> = numbers.iter().map(|(_, number)| *number).collect();
+        let table = ErrorKind::TABLE.iter();
+        let mut known: Vec<i32> = table.map(|&(_, number, _)| number).collect();
+        known.sort_unstable();
+        assert_eq!(known, all, "every kind has its line here");
+        for (kind, number) in numbers {
+            assert_eq!(kind.code(), number, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_worth_another_attempt_says_when() {
+        let error = Error::new(ErrorKind::NoLeader, "put", "");
+        assert_eq!(error.retry_after(), Some(Duration::from_secs(1)));
+        let unknown = error.outcome_is(Outcome::Unknown);
+        assert_eq!(unknown.retry_after(), None, "it would do it twice");
+        let refused = Error::new(ErrorKind::PermissionDenied, "put", "");
+        assert_eq!(refused.retry_after(), None);
     }
 
     #[test]

@@ -25,8 +25,11 @@
 //! | [`Timeout`](crate::ErrorKind::Timeout) | 4 | read first if the outcome is unknown; a longer deadline |
 //! | [`Closed`](crate::ErrorKind::Closed) | 5 | nothing: this client has ended |
 //! | [`TooManyRequests`](crate::ErrorKind::TooManyRequests) | 6 | later, and less |
+//! | [`Tls`](crate::ErrorKind::Tls) | 7 | renew the certificate that the message speaks of, theirs or ours |
+//! | [`NotLeader`](crate::ErrorKind::NotLeader) | 8 | ask the leader: give the client every endpoint |
 //! | [`Unauthenticated`](crate::ErrorKind::Unauthenticated) | 10 | correct the name or the password |
 //! | [`PermissionDenied`](crate::ErrorKind::PermissionDenied) | 11 | have the role changed |
+//! | [`AuthNotEnabled`](crate::ErrorKind::AuthNotEnabled) | 12 | enable authentication, or do without users |
 //! | [`NotFound`](crate::ErrorKind::NotFound) | 20 | create it, or live without |
 //! | [`AlreadyExists`](crate::ErrorKind::AlreadyExists) | 21 | use what is there |
 //! | [`LeaseNotFound`](crate::ErrorKind::LeaseNotFound) | 22 | grant another; its keys are gone |
@@ -43,6 +46,7 @@
 //! | [`Lost`](crate::ErrorKind::Lost) | 51 | stop what depended on it, and begin anew |
 //! | [`Lagged`](crate::ErrorKind::Lagged) | 50 | read faster, ask for a larger queue or another policy; watch again from its revision |
 //! | [`Internal`](crate::ErrorKind::Internal) | 60 | report it |
+//! | [`Corrupt`](crate::ErrorKind::Corrupt) | 61 | write nothing more; compare the members, restore the one that differs |
 //! | [`File`](crate::ErrorKind::File) | 70 | look at the file that the message names |
 //!
 //! # What happens when a future is dropped

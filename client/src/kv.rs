@@ -1,8 +1,9 @@
 //! Reading, writing and deleting keys.
 
+mod pages;
+
 use std::time::Duration;
 
-use futures::Stream;
 use gonfalon_proto::etcdserverpb as pb;
 use gonfalon_proto::etcdserverpb::kv_client::KvClient;
 use gonfalon_proto::mvccpb;
@@ -14,6 +15,8 @@ use crate::error::Error;
 use crate::op::{DeleteOp, PutOp, RangeOp, put_settings, range_settings, read_settings};
 use crate::txn::{Compare, OpResult};
 use crate::types::{KeyValue, Revision, revision_of};
+
+pub use pages::{KeyValues, Pages};
 
 /// A read of one key; await it.
 #[derive(Debug, Clone)]
@@ -196,39 +199,6 @@ impl Range {
     range_settings!(op.request_mut());
     deadline_setting!(deadline);
 
-    /// All keys, `keys` at a time, as they were at the first page's revision. Sorted by key,
-    /// whatever [`Range::sort`] says; [`Range::limit`] gives way to `keys`.
-    ///
-    /// The stream ends after its first error: [`ErrorKind::Compacted`](crate::ErrorKind::Compacted)
-    /// if reading takes so long that the history is compacted meanwhile.
-    ///
-    /// # Panics
-    ///
-    /// If `keys` is 0.
-    pub fn pages(self, keys: u32) -> Pages {
-        assert!(keys > 0, "a page has at least one key");
-        let mut first = self.limit(keys);
-        first.op.request_mut().sort_order = 0;
-        first.op.request_mut().sort_target = 0;
-        let next = |range: Option<Self>| async move {
-            let Some(range) = range else { return Ok(None) };
-            let page = range.clone().send().await?;
-            let revision = match range.op.revision() {
-                Revision::UNKNOWN => page.revision,
-                pinned => pinned,
-            };
-            let last = page.kvs.last().filter(|_| page.more);
-            let rest = last.map(|last| Self {
-                op: range.op.continued(&last.key, revision),
-                ..range
-            });
-            Ok(Some((page, rest)))
-        };
-        Pages {
-            stream: Box::pin(futures::stream::try_unfold(Some(first), next)),
-        }
-    }
-
     async fn send(self) -> Result<RangePage, Error> {
         let namespace = self.client.namespace_bytes().clone();
         let request = self.op.to_wire(&namespace);
@@ -381,37 +351,3 @@ awaited!(Range => RangePage);
 awaited!(Put => PutResult);
 awaited!(Swap => Swapped);
 awaited!(Delete => Deleted);
-
-/// The pages of a range, all at one revision: see [`Range::pages`].
-#[must_use = "nothing is read until it is polled"]
-pub struct Pages {
-    stream: futures::stream::BoxStream<'static, Result<RangePage, Error>>,
-}
-
-impl Pages {
-    /// The next page; none after the last.
-    ///
-    /// # Cancel safety
-    ///
-    /// Safe: dropped, the same page is read again.
-    pub async fn next(&mut self) -> Option<Result<RangePage, Error>> {
-        futures::StreamExt::next(&mut self.stream).await
-    }
-}
-
-impl Stream for Pages {
-    type Item = Result<RangePage, Error>;
-
-    fn poll_next(
-        mut self: std::pin::Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Self::Item>> {
-        self.stream.as_mut().poll_next(context)
-    }
-}
-
-impl std::fmt::Debug for Pages {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Pages").finish_non_exhaustive()
-    }
-}

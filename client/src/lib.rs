@@ -82,6 +82,7 @@
 //! What to do about errors, what happens when a future is dropped, what to do when a lease is lost,
 //! limits and defaults, metrics and spans: [`guide`].
 
+mod auth;
 pub mod blocking;
 mod cache;
 mod call;
@@ -101,11 +102,13 @@ mod orders;
 mod recipes;
 #[cfg(feature = "testkit")]
 pub mod testkit;
+mod tls;
 mod transport;
 mod txn;
 mod types;
 mod watch;
 
+pub use auth::{Access, Auth, AuthStatus, Permission};
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub use cache::internals;
@@ -117,9 +120,13 @@ pub use cache::{
 pub use client::Client;
 pub use cluster::{Cluster, Member};
 pub use error::{Error, ErrorKind, Outcome};
-pub use kv::{Delete, Deleted, Get, Pages, Put, PutResult, Range, RangePage, Swap, Swapped};
+pub use kv::{
+    Delete, Deleted, Get, KeyValues, Pages, Put, PutResult, Range, RangePage, Swap, Swapped,
+};
 pub use lease::{Grant, Lease, LeaseInfo, LeaseStatus, LostReason};
-pub use maintenance::{Maintenance, MemberStatus};
+pub use maintenance::{
+    Alarm, AlarmKind, HistoryHash, Maintenance, MemberStatus, SavedSnapshot, SnapshotStream,
+};
 pub use op::{DeleteOp, Op, PutOp, RangeOp, SortBy, SortOrder};
 pub use options::{ClientBuilder, IntoEndpoints};
 pub use recipes::{
@@ -128,6 +135,7 @@ pub use recipes::{
     MultiLock, MultiLockGuard, Permit, PriorityQueue, Queue, RwLock, RwLockReadGuard,
     RwLockWriteGuard, Semaphore, Stm, StmTxn,
 };
+pub use tls::Tls;
 pub use transport::ConnectionState;
 pub use txn::{Compare, OpResult, Operand, Subject, Txn, TxnOp, TxnResult};
 pub use types::{Event, EventKind, IntoBytes, KeyRange, KeyValue, LeaseId, Revision};

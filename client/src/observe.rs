@@ -79,10 +79,6 @@ impl Called {
         }
     }
 
-    pub(crate) fn attempts(&self) -> u32 {
-        self.attempts
-    }
-
     /// The call has ended; an error is told how many attempts there were and how long they took.
     pub(crate) fn end<R>(mut self, result: Result<R, Error>) -> Result<R, Error> {
         let took = self.began.elapsed();

@@ -231,6 +231,23 @@ impl RangeOp {
         Revision::new(self.request.revision)
     }
 
+    /// How many keys it may have at most; 0: all.
+    pub(crate) fn keys_max(&self) -> i64 {
+        self.request.limit
+    }
+
+    /// Whether servers have it as a stream: without filters. (Pages have no order of their own.)
+    pub(crate) fn can_be_streamed(&self) -> bool {
+        let request = &self.request;
+        let filters = [
+            request.min_mod_revision,
+            request.max_mod_revision,
+            request.min_create_revision,
+            request.max_create_revision,
+        ];
+        filters == [0; 4]
+    }
+
     pub(crate) fn is_serializable(&self) -> bool {
         self.request.serializable
     }

@@ -1,17 +1,22 @@
 //! How a client is set up: what the user wrote, resolved once into what it runs with.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::Uri;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Endpoint;
 
 use crate::client::Client;
 use crate::error::{Error, ErrorKind};
+use crate::tls::{Tls, Trust};
 use crate::types::IntoBytes;
 
-/// The scheme of an endpoint that names none.
-const SCHEME: &str = "http";
+/// Members do not come and go faster, and every client asks.
+const SYNC_INTERVAL_MIN: Duration = Duration::from_millis(100);
+
+const PLAIN: &str = "http";
+const SECURED: &str = "https";
 
 /// Servers end connections that are pinged more often than every 5 s.
 const KEEP_ALIVE_INTERVAL_MIN: Duration = Duration::from_secs(5);
@@ -65,6 +70,7 @@ pub struct ClientBuilder {
     endpoints: Vec<String>,
     namespace: Bytes,
     user: Option<(String, String)>,
+    tls: Option<Tls>,
     config: Config,
 }
 
@@ -83,6 +89,10 @@ pub(crate) struct Config {
     /// To a server in this process, instead of the network.
     #[cfg(feature = "testkit")]
     pub(crate) pipes: Option<crate::testkit::Pipes>,
+    /// None: only when asked.
+    pub(crate) sync_interval: Option<Duration>,
+    /// None: connections are not encrypted.
+    pub(crate) trust: Option<Arc<Trust>>,
 }
 
 impl Default for ClientBuilder {
@@ -91,6 +101,7 @@ impl Default for ClientBuilder {
             endpoints: Vec::new(),
             namespace: Bytes::new(),
             user: None,
+            tls: None,
             config: Config {
                 connect_timeout: Duration::from_secs(3),
                 deadline: Duration::from_secs(5),
@@ -103,13 +114,16 @@ impl Default for ClientBuilder {
                 reads_go_forward: true,
                 #[cfg(feature = "testkit")]
                 pipes: None,
+                sync_interval: None,
+                trust: None,
             },
         }
     }
 }
 
 impl ClientBuilder {
-    /// The servers, in any order; required.
+    /// The servers, in any order; required. `host:port` is `https` with [`ClientBuilder::tls`] and
+    /// `http` without. `https` without it trusts the machine's own list of authorities.
     #[must_use]
     pub fn endpoints(mut self, endpoints: impl IntoEndpoints) -> Self {
         self.endpoints = endpoints.into_endpoints();
@@ -131,7 +145,14 @@ impl ClientBuilder {
         self
     }
 
-    /// How long a connection may take to come about. Default: 3 s.
+    /// How connections are encrypted. Default: not, unless an endpoint is `https`.
+    #[must_use]
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// How long a connection may take to come about, encryption included. Default: 3 s.
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.config.connect_timeout = timeout;
@@ -193,19 +214,29 @@ impl ClientBuilder {
         self
     }
 
+    /// How often the endpoints are replaced by those that the cluster's members publish, as with
+    /// [`Client::sync_endpoints`]; a tenth more or less, so that clients do not all ask at once.
+    /// Default: only when that is called.
+    #[must_use]
+    pub fn sync_endpoints_every(mut self, interval: Duration) -> Self {
+        self.config.sync_interval = Some(interval);
+        self
+    }
+
     /// Makes the client. Connections come about with the first calls.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::InvalidArgument`]: no endpoint, or one that is no address; a setting out of its
-    /// range.
+    /// range; a certificate or key that cannot be read, or is none; encrypted and plain endpoints
+    /// at once.
     ///
     /// # Panics
     ///
     /// Outside of a tokio runtime.
     pub fn build(self) -> Result<Client, Error> {
         let refused = |why: String| Error::new(ErrorKind::InvalidArgument, "connect", why);
-        let config = self.config;
+        let mut config = self.config;
         if self.endpoints.is_empty() {
             return Err(refused(
                 "no endpoint was given; name at least one server".into(),
@@ -223,7 +254,25 @@ impl ClientBuilder {
                 config.retry_share
             )));
         }
-        let endpoints = self.endpoints.iter().map(|text| uri(text).map_err(refused));
+        if config
+            .sync_interval
+            .is_some_and(|interval| interval < SYNC_INTERVAL_MIN)
+        {
+            return Err(refused(format!(
+                "endpoints synced every {:?}: at least {SYNC_INTERVAL_MIN:?} apart",
+                config.sync_interval.unwrap_or_default()
+            )));
+        }
+        let is_secured = |text: &String| text.starts_with(&format!("{SECURED}://"));
+        let implied = || self.endpoints.iter().any(is_secured).then(Tls::new);
+        let tls = self.tls.or_else(implied);
+        config.trust = match tls.map(Trust::open).transpose() {
+            Ok(trust) => trust.map(Arc::new),
+            Err(why) => return Err(refused(why)),
+        };
+        let is_secured = config.trust.is_some();
+        let endpoints = self.endpoints.iter();
+        let endpoints = endpoints.map(|text| uri(text, is_secured).map_err(refused));
         let endpoints: Vec<Uri> = endpoints.collect::<Result<_, _>>()?;
         Ok(Client::open(endpoints, self.namespace, self.user, config))
     }
@@ -243,17 +292,20 @@ impl std::fmt::Debug for ClientBuilder {
             .field("endpoints", &self.endpoints)
             .field("namespace", &self.namespace)
             .field("user", &self.user.as_ref().map(|(name, _)| name))
+            .field("tls", &self.tls)
             .field("config", &self.config)
             .finish()
     }
 }
 
-/// An endpoint as people write it; says what is wrong with it otherwise.
-pub(crate) fn uri(text: &str) -> Result<Uri, String> {
+/// An endpoint as people write it, of a client that encrypts or does not; says what is wrong with it
+/// otherwise.
+pub(crate) fn uri(text: &str, is_secured: bool) -> Result<Uri, String> {
+    let scheme = if is_secured { SECURED } else { PLAIN };
     let whole = if text.contains("://") {
         text.to_owned()
     } else {
-        format!("{SCHEME}://{text}")
+        format!("{scheme}://{text}")
     };
     if whole.contains('@') {
         // Not the text: it may have a password.
@@ -265,10 +317,20 @@ pub(crate) fn uri(text: &str) -> Result<Uri, String> {
         .parse()
         .map_err(|error| format!("the endpoint {text:?} is no address: {error}"))?;
     match uri.scheme_str() {
-        Some(SCHEME) => {}
+        Some(given) if given == scheme => {}
+        Some(PLAIN) => {
+            return Err(format!(
+                "the endpoint {text:?} is not encrypted, and this client encrypts"
+            ));
+        }
+        Some(SECURED) => {
+            return Err(format!(
+                "the endpoint {text:?} is encrypted, and this client has no settings for that"
+            ));
+        }
         other => {
             return Err(format!(
-                "the endpoint {text:?} has the scheme {:?}; {SCHEME} is known",
+                "the endpoint {text:?} has the scheme {:?}; {PLAIN} and {SECURED} are known",
                 other.unwrap_or_default()
             ));
         }
@@ -286,18 +348,10 @@ pub(crate) fn uri(text: &str) -> Result<Uri, String> {
 
 impl Config {
     /// A connection to `uri`, not yet made.
-    pub(crate) fn channel(&self, uri: Uri) -> Channel {
-        let endpoint = Endpoint::from(uri)
-            .connect_timeout(self.connect_timeout)
-            .http2_keep_alive_interval(self.keep_alive_interval)
+    pub(crate) fn endpoint(&self, uri: Uri) -> Endpoint {
+        Endpoint::from(uri)
             .keep_alive_timeout(self.keep_alive_timeout)
             .keep_alive_while_idle(false)
-            .tcp_nodelay(true);
-        #[cfg(feature = "testkit")]
-        if let Some(pipes) = &self.pipes {
-            return endpoint.connect_with_connector_lazy(pipes.clone());
-        }
-        endpoint.connect_lazy()
     }
 }
 
@@ -313,10 +367,11 @@ mod tests {
             ("http://[::1]:2379/", Ok("http://[::1]:2379/")),
             ("http://a", Err("has no port")),
             ("ftp://a:1", Err("has the scheme \"ftp\"")),
+            ("https://a:1", Err("is encrypted")),
             ("http://a:2379/v3", Err("has a path")),
             ("", Err("is no address")),
         ] {
-            match (uri(text), want) {
+            match (uri(text, false), want) {
                 (Ok(got), Ok(want)) => assert_eq!(got.to_string(), want, "{text}"),
                 (Err(got), Err(want)) => assert!(got.contains(want), "{text}: {got}"),
                 (got, want) => panic!("{text}: {got:?}, wanted {want:?}"),
@@ -340,6 +395,13 @@ mod tests {
                 "{told}"
             );
         }
+    }
+
+    #[test]
+    fn a_client_that_encrypts_uses_no_plain_endpoint() {
+        assert_eq!(uri("a:2379", true).unwrap().to_string(), "https://a:2379/");
+        let refused = uri("http://a:2379", true).unwrap_err();
+        assert!(refused.contains("is not encrypted"), "{refused}");
     }
 
     #[test]

@@ -5,10 +5,14 @@
 //! own decision: tonic's balancer goes on handing out endpoints that are dead.
 
 mod budget;
+mod connector;
 mod endpoints;
+mod line;
+mod pings;
+mod range_stream;
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
@@ -23,16 +27,18 @@ use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 use tracing::Instrument as _;
 
-use crate::call::{Call, Repeat};
-use crate::credentials::Credentials;
+use crate::call::{Call, Repeat, Way};
+use crate::credentials::{Credentials, Proof};
 use crate::error::{Error, ErrorKind, Outcome, Verdict, classify};
 use crate::observe::{self, Called};
 use crate::options::Config;
 use crate::types::Revision;
 
 use budget::Budget;
+pub(crate) use connector::NotSecured;
 pub(crate) use endpoints::Endpoint;
 use endpoints::Endpoints;
+pub(crate) use range_stream::RangeStream;
 
 /// How a client stands with the servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +79,9 @@ pub(crate) struct Transport {
 
 /// The metadata that says: refuse, rather than wait, when there is no leader.
 pub(crate) const NEEDS_LEADER: &str = "hasleader";
+
+/// So often one call fetches another token. One is too few: users and roles may be changed meanwhile.
+const TOKENS_MAX: u32 = 3;
 
 impl Transport {
     pub(crate) fn new(
@@ -117,6 +126,20 @@ impl Transport {
     where
         F: Future<Output = Result<Response<R>, Status>>,
     {
+        let answer = self.answer(call, request, send).await?;
+        Ok(answer.0)
+    }
+
+    /// The same, and who answered.
+    pub(crate) async fn answer<Q: Clone, R, F>(
+        &self,
+        call: Call,
+        request: Q,
+        send: impl Fn(Channel, Request<Q>) -> F,
+    ) -> Result<(R, Arc<Endpoint>), Error>
+    where
+        F: Future<Output = Result<Response<R>, Status>>,
+    {
         let mut called = Called::begin(call);
         let span = called.span();
         let tries = self.tries(call, request, send, &mut called);
@@ -130,7 +153,7 @@ impl Transport {
         request: Q,
         send: impl Fn(Channel, Request<Q>) -> F,
         called: &mut Called,
-    ) -> Result<R, Error>
+    ) -> Result<(R, Arc<Endpoint>), Error>
     where
         F: Future<Output = Result<Response<R>, Status>>,
     {
@@ -138,6 +161,7 @@ impl Transport {
         self.budget.earn();
         let mut pauses = self.pauses();
         let mut tried = Vec::new();
+        let mut tokens = 0;
         loop {
             // None once the client is closed.
             let Some(endpoint) = self.endpoints.pick(&tried) else {
@@ -148,7 +172,7 @@ impl Transport {
             let verdict = match attempt.await {
                 Ok(answer) => {
                     self.report(&endpoint, None);
-                    return Ok(answer);
+                    return Ok((answer, endpoint));
                 }
                 Err(verdict) => verdict,
             };
@@ -159,21 +183,27 @@ impl Transport {
                 Repeat::Reads => error.outcome_is(Outcome::NotApplied),
                 Repeat::Safe | Repeat::Never => error,
             };
-            let pause = match self.again(call, &verdict, &error) {
-                // The endpoint is fine and only the token is old: at once, and once.
-                Again::WithToken if called.attempts() == 1 => Duration::ZERO,
-                Again::Yes => pauses.next().unwrap_or(self.config.backoff_max),
-                Again::WithToken | Again::No => {
+            let mut next = || pauses.next().unwrap_or(self.config.backoff_max);
+            let again = self.again(call, &verdict, &error);
+            if !matches!(again, Again::WithToken) {
+                tried.push(endpoint);
+            }
+            // As long as there are endpoints that were not tried, there is nothing to wait for.
+            let has_others = self.endpoints.has_other_than(&tried);
+            let pause = match again {
+                // The endpoint is fine and only the token is old: at once, at first.
+                Again::WithToken if tokens < TOKENS_MAX => {
+                    tokens += 1;
+                    if tokens == 1 { Duration::ZERO } else { next() }
+                }
+                Again::Yes | Again::Elsewhere if has_others => Duration::ZERO,
+                Again::Yes => {
+                    tried.clear();
+                    next()
+                }
+                Again::WithToken | Again::Elsewhere | Again::No => {
                     return Err(error);
                 }
-            };
-            tried.push(endpoint);
-            // As long as there are endpoints that were not tried, there is nothing to wait for.
-            let pause = if self.endpoints.has_other_than(&tried) {
-                Duration::ZERO
-            } else {
-                tried.clear();
-                pause
             };
             if Instant::now() + pause >= give_up {
                 return Err(error);
@@ -199,12 +229,24 @@ impl Transport {
         F: Future<Output = Result<Response<R>, Status>>,
     {
         let late = || Status::deadline_exceeded("no answer within the call's deadline");
+        // What the request was handed to, from then on.
+        let handed = OnceLock::new();
         let answered = async {
             let mut request = Request::new(request);
-            request.set_timeout(give_up.saturating_duration_since(Instant::now()));
-            self.prepare(&mut request, call.needs_leader, endpoint)
-                .await?;
-            Ok(send(endpoint.calls(), request).await)
+            let proof = self.prepare(&mut request, call.needs_leader, endpoint);
+            let proof = proof.await?;
+            let channel = match call.way {
+                Way::Alone => endpoint.alone(),
+                Way::Calls => {
+                    request.set_timeout(give_up.saturating_duration_since(Instant::now()));
+                    let (calls, line) = endpoint.calls_and_line();
+                    let mark = line.mark();
+                    handed.get_or_init(|| (line, mark));
+                    calls
+                }
+            };
+            let answer = send(channel, request).await;
+            Ok(answer.map_err(|status| (status, proof)))
         };
         let answer = tokio::select! {
             biased;
@@ -217,17 +259,29 @@ impl Transport {
         };
         match answer {
             Ok(Ok(Ok(response))) => Ok(response.into_inner()),
-            Ok(Ok(Err(status))) => {
+            Ok(Ok(Err((status, proof)))) => {
                 let verdict = classify(call.name, status);
-                if verdict.wants_token
-                    && let Some(credentials) = &self.credentials
-                {
-                    credentials.forget();
+                if verdict.wants_token {
+                    self.forget_token(proof);
                 }
                 Err(verdict)
             }
             Ok(Err(verdict)) => Err(verdict),
-            Err(_) => Err(classify(call.name, late())),
+            Err(_) => {
+                let mut verdict = classify(call.name, late());
+                match handed.into_inner() {
+                    // While it waited for a token, nothing was sent.
+                    None if call.way == Way::Calls => {
+                        verdict.error = verdict.error.outcome_is(Outcome::NotApplied);
+                    }
+                    Some((line, mark)) if line.was_silent_since(mark) => {
+                        let message = "no connection within the call's deadline";
+                        verdict.error = Error::new(ErrorKind::Connect, call.name, message);
+                    }
+                    _ => {}
+                }
+                Err(verdict)
+            }
         }
     }
 
@@ -253,17 +307,19 @@ impl Transport {
         request: &mut Request<Q>,
         needs_leader: bool,
         endpoint: &Endpoint,
-    ) -> Result<(), Verdict> {
+    ) -> Result<Proof, Verdict> {
         if needs_leader {
             let yes = MetadataValue::<Ascii>::from_static("true");
             request.metadata_mut().insert(NEEDS_LEADER, yes);
         }
-        if let Some(credentials) = &self.credentials
-            && let Some(token) = credentials.token(endpoint.calls()).await?
-        {
+        let Some(credentials) = &self.credentials else {
+            return Ok(Proof::default());
+        };
+        let (token, proof) = credentials.token(endpoint.calls()).await?;
+        if let Some(token) = token {
             request.metadata_mut().insert("token", token);
         }
-        Ok(())
+        Ok(proof)
     }
 
     /// Whether, and how, a failed call is sent again.
@@ -279,6 +335,9 @@ impl Transport {
                 | ErrorKind::Timeout
                 | ErrorKind::TooManyRequests
         );
+        if matches!(error.kind(), ErrorKind::Tls | ErrorKind::NotLeader) {
+            return Again::Elsewhere;
+        }
         let is_harmless = match call.repeat {
             Repeat::Reads | Repeat::Safe => true,
             Repeat::Never => error.outcome() == Outcome::NotApplied,
@@ -321,6 +380,11 @@ impl Transport {
         }
     }
 
+    /// Whether there is more than one endpoint.
+    pub(crate) fn has_choice(&self) -> bool {
+        self.endpoints.len() > 1
+    }
+
     /// An endpoint for a stream: none of `tried`, the last of which failed last, if there is another;
     /// when all were tried, they are tried again. None once the client is closed.
     pub(crate) fn endpoint_for_stream(
@@ -344,12 +408,12 @@ impl Transport {
         self.report(endpoint, verdict);
     }
 
-    /// A token that was refused is not used again.
-    pub(crate) fn forget_token(&self) -> bool {
+    /// A token that was refused is not used again; whether another can be had.
+    pub(crate) fn forget_token(&self, refused: Proof) -> bool {
         let Some(credentials) = &self.credentials else {
             return false;
         };
-        credentials.forget();
+        credentials.forget(refused);
         true
     }
 
@@ -430,6 +494,8 @@ impl Transport {
 enum Again {
     Yes,
     WithToken,
+    /// On another endpoint, if there is one: on this one waiting does not help.
+    Elsewhere,
     No,
 }
 

@@ -8,6 +8,7 @@
 mod behind;
 mod hub;
 mod inbox;
+mod lag;
 mod relist;
 mod requests;
 mod track;

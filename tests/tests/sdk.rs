@@ -1,7 +1,11 @@
 //! Our client against Gonfalon and against real etcds: the same tests, the same answers.
 
+#[path = "sdk/auth.rs"]
+mod auth;
 #[path = "sdk/cache.rs"]
 mod cache;
+#[path = "sdk/certificates.rs"]
+mod certificates;
 #[path = "sdk/close.rs"]
 mod close;
 #[path = "sdk/counting.rs"]
@@ -22,12 +26,18 @@ mod kv;
 mod lease;
 #[path = "sdk/loss.rs"]
 mod loss;
+#[path = "sdk/operators.rs"]
+mod operators;
+#[path = "sdk/pages.rs"]
+mod pages;
 #[path = "sdk/points.rs"]
 mod points;
 #[path = "sdk/recipes.rs"]
 mod recipes;
 #[path = "sdk/sharing.rs"]
 mod sharing;
+#[path = "sdk/tls.rs"]
+mod tls;
 #[path = "sdk/typed.rs"]
 mod typed;
 #[path = "sdk/watch.rs"]
@@ -90,4 +100,27 @@ fn told(batch: &Batch) -> Vec<(String, String)> {
         (text(&event.kv.key), text(&event.kv.value))
     });
     events.collect()
+}
+
+/// The numbers of a member's metrics whose line contains every one of `words`.
+async fn metric(cluster: &Cluster, words: &[&str]) -> f64 {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut socket = tokio::net::TcpStream::connect(cluster.member(0).endpoint())
+        .await
+        .expect("the member shows its metrics");
+    let request = b"GET /metrics HTTP/1.1\r\nHost: m\r\nConnection: close\r\n\r\n";
+    socket
+        .write_all(request)
+        .await
+        .expect("the member shows its metrics");
+    let mut page = String::new();
+    socket
+        .read_to_string(&mut page)
+        .await
+        .expect("the member shows its metrics");
+    let lines = page
+        .lines()
+        .filter(|line| words.iter().all(|word| line.contains(word)));
+    let numbers = lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok());
+    numbers.sum()
 }

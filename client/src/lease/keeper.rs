@@ -264,9 +264,6 @@ impl Work {
         let verdict = classify("keep alive", status);
         observe::stream_failed(Stream::Leases);
         tracing::debug!(endpoint = %endpoint.name(), error = %verdict.error, "renewals move on");
-        if verdict.wants_token {
-            self.transport.forget_token();
-        }
         self.transport.stream_report(endpoint, Some(&verdict));
     }
 
@@ -368,7 +365,7 @@ impl Work {
             "renewals wait for an answer and are sent again"
         );
         // Every connection that there is may be the one that hangs.
-        let channel = endpoint.alone(&self.transport.config);
+        let channel = endpoint.alone();
         let mut second = Lane::open(&self.transport, endpoint, channel);
         observe::leases_hedged();
         for id in slow.waiting() {

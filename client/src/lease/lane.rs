@@ -14,6 +14,8 @@ use tonic::transport::Channel;
 use tonic::{Request, Status, Streaming};
 
 use crate::clock::Moment;
+use crate::credentials::Proof;
+use crate::error::wants_token;
 use crate::observe::{self, Stream};
 use crate::transport::{Endpoint, Transport};
 use crate::types::LeaseId;
@@ -23,6 +25,9 @@ use crate::types::LeaseId;
 const SENDING_MAX: usize = 1024;
 
 type Answers = Streaming<pb::LeaseKeepAliveResponse>;
+
+/// The answers, or why there are none; and the token that was shown.
+type Opened = Result<(Answers, Proof), (Status, Proof)>;
 
 /// What happens on a lane.
 #[derive(Debug)]
@@ -36,9 +41,11 @@ pub(super) enum Event {
 pub(super) struct Lane {
     pub(super) endpoint: Arc<Endpoint>,
     sender: mpsc::Sender<pb::LeaseKeepAliveRequest>,
-    opening: Option<BoxFuture<'static, Result<Answers, Status>>>,
+    transport: Arc<Transport>,
+    opening: Option<BoxFuture<'static, Opened>>,
     opened_by: Instant,
     answers: Option<Answers>,
+    proof: Proof,
     sent: Sent,
 }
 
@@ -61,10 +68,12 @@ impl Lane {
         let opening = open(transport.clone(), endpoint.clone(), channel, receiver);
         Self {
             opened_by: Instant::now() + transport.config.deadline,
+            transport: transport.clone(),
             endpoint,
             sender,
             opening: Some(Box::pin(opening)),
             answers: None,
+            proof: Proof::default(),
             sent: Sent::default(),
         }
     }
@@ -109,11 +118,14 @@ impl Lane {
     pub(super) async fn next(&mut self) -> Event {
         if let Some(opening) = &mut self.opening {
             match timeout_at(self.opened_by, opening).await {
-                Ok(Ok(answers)) => {
-                    self.answers = Some(answers);
+                Ok(Ok((answers, proof))) => {
+                    (self.answers, self.proof) = (Some(answers), proof);
                     observe::stream_opened(Stream::Leases);
                 }
-                Ok(Err(status)) => return Event::Failed(status),
+                Ok(Err((status, proof))) => {
+                    self.proof = proof;
+                    return self.failed(status);
+                }
                 Err(_) => {
                     let late = "no answer to a new stream of renewals";
                     return Event::Failed(Status::deadline_exceeded(late));
@@ -126,8 +138,16 @@ impl Lane {
         match answers.message().await {
             Ok(Some(answer)) => Event::Answer(answer),
             Ok(None) => Event::Failed(Status::unavailable("the server ended the stream")),
-            Err(status) => Event::Failed(status),
+            Err(status) => self.failed(status),
         }
+    }
+
+    /// The token may have been the reason: then the next lane has another.
+    fn failed(&self, status: Status) -> Event {
+        if wants_token(&status) {
+            self.transport.forget_token(self.proof);
+        }
+        Event::Failed(status)
     }
 }
 
@@ -136,14 +156,18 @@ async fn open(
     endpoint: Arc<Endpoint>,
     channel: Channel,
     receiver: mpsc::Receiver<pb::LeaseKeepAliveRequest>,
-) -> Result<Answers, Status> {
+) -> Opened {
     let mut request = Request::new(ReceiverStream::new(receiver));
-    transport
-        .prepare(&mut request, true, &endpoint)
-        .await
-        .map_err(|verdict| Status::unavailable(verdict.error.to_string()))?;
+    let proof = transport.prepare(&mut request, true, &endpoint).await;
+    let proof = proof.map_err(|verdict| {
+        let why = Status::unavailable(verdict.error.to_string());
+        (why, Proof::default())
+    })?;
     let mut client = LeaseClient::new(channel);
-    Ok(client.lease_keep_alive(request).await?.into_inner())
+    match client.lease_keep_alive(request).await {
+        Ok(answers) => Ok((answers.into_inner(), proof)),
+        Err(status) => Err((status, proof)),
+    }
 }
 
 impl Sent {

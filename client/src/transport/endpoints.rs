@@ -4,13 +4,16 @@
 //! again before that if all others rest too: then the one whose rest ends first.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 use std::time::Duration;
 
 use http::Uri;
 use tokio::time::Instant;
 use tonic::transport::Channel;
 
+use super::connector::Connector;
+use super::line::Line;
+use super::pings::Pings;
 use crate::options::Config;
 
 /// An endpoint that failed for the first time rests this long, and twice as long each time after.
@@ -18,14 +21,29 @@ const REST_MIN: Duration = Duration::from_millis(250);
 /// No endpoint rests longer.
 const REST_MAX: Duration = Duration::from_secs(10);
 
+/// So long a server that knows no streamed ranges is not asked for one. Kubernetes' time.
+const READS_IN_PAGES_FOR: Duration = Duration::from_mins(10);
+
 /// One server.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
     name: Arc<str>,
     uri: Uri,
-    calls: Channel,
-    streams: Channel,
+    settings: tonic::transport::Endpoint,
+    connector: Connector,
+    pings: Arc<Pings>,
+    connections: Mutex<Connections>,
     health: Mutex<Health>,
+}
+
+/// The connections there are, or will be with the next call.
+#[derive(Debug)]
+struct Connections {
+    calls: Channel,
+    line: Arc<Line>,
+    streams: Channel,
+    /// How often they are pinged.
+    pinged: Duration,
 }
 
 #[derive(Debug, Default)]
@@ -35,16 +53,23 @@ struct Health {
     /// Failures since it last answered.
     failures: u32,
     rests_until: Option<Instant>,
+    /// Until when it is not asked for a streamed range.
+    reads_in_pages_until: Option<Instant>,
 }
 
 impl Endpoint {
     fn new(uri: Uri, config: &Config) -> Arc<Self> {
+        let pings = Pings::every(config.keep_alive_interval);
+        let connector = Connector::new(config, pings.clone());
+        let settings = config.endpoint(uri.clone());
         let text = uri.to_string();
         Arc::new(Self {
             name: text.trim_end_matches('/').into(),
-            calls: config.channel(uri.clone()),
-            streams: config.channel(uri.clone()),
+            connections: Mutex::new(Connections::new(&settings, &connector, &pings)),
             uri,
+            settings,
+            connector,
+            pings,
             health: Mutex::default(),
         })
     }
@@ -61,17 +86,36 @@ impl Endpoint {
 
     /// The connection for calls.
     pub(crate) fn calls(&self) -> Channel {
-        self.calls.clone()
+        self.connections().calls.clone()
+    }
+
+    /// The same, and whether it exists.
+    pub(super) fn calls_and_line(&self) -> (Channel, Arc<Line>) {
+        let connections = self.connections();
+        (connections.calls.clone(), connections.line.clone())
     }
 
     /// The connection for watches and other streams of data.
     pub(crate) fn streams(&self) -> Channel {
-        self.streams.clone()
+        self.connections().streams.clone()
     }
 
-    /// A connection of its own, which nobody shares.
-    pub(crate) fn alone(&self, config: &Config) -> Channel {
-        config.channel(self.uri.clone())
+    /// A connection for one call only.
+    pub(crate) fn alone(&self) -> Channel {
+        let pinged = self.pings.interval();
+        connect(&self.settings, &self.connector, pinged, Arc::default())
+    }
+
+    /// The connections; others, if the server has complained of their pings.
+    fn connections(&self) -> MutexGuard<'_, Connections> {
+        let mut connections = self
+            .connections
+            .lock()
+            .expect("nothing panics while it holds this lock");
+        if connections.pinged != self.pings.interval() {
+            *connections = Connections::new(&self.settings, &self.connector, &self.pings);
+        }
+        connections
     }
 
     /// It answers; whether it did not before.
@@ -80,6 +124,7 @@ impl Endpoint {
         let is_news = health.failures > 0 || !health.is_known;
         *health = Health {
             is_known: true,
+            reads_in_pages_until: health.reads_in_pages_until,
             ..Health::default()
         };
         is_news
@@ -101,15 +146,48 @@ impl Endpoint {
         true
     }
 
+    /// It does not know streamed ranges. It may be another version by and by.
+    pub(super) fn has_no_range_stream(&self) {
+        self.health().reads_in_pages_until = Some(Instant::now() + READS_IN_PAGES_FOR);
+    }
+
+    pub(super) fn lacks_range_stream(&self) -> bool {
+        let until = self.health().reads_in_pages_until;
+        until.is_some_and(|at| at > Instant::now())
+    }
+
     fn rests_until(&self) -> Option<Instant> {
         self.health().rests_until.filter(|&at| at > Instant::now())
     }
 
-    fn health(&self) -> std::sync::MutexGuard<'_, Health> {
+    fn health(&self) -> MutexGuard<'_, Health> {
         self.health
             .lock()
             .expect("nothing panics while it holds this lock")
     }
+}
+
+impl Connections {
+    fn new(settings: &tonic::transport::Endpoint, connector: &Connector, pings: &Pings) -> Self {
+        let (pinged, line) = (pings.interval(), Arc::default());
+        Self {
+            calls: connect(settings, connector, pinged, Arc::clone(&line)),
+            streams: connect(settings, connector, pinged, Arc::default()),
+            line,
+            pinged,
+        }
+    }
+}
+
+/// A connection that comes about with the first call.
+fn connect(
+    settings: &tonic::transport::Endpoint,
+    connector: &Connector,
+    pinged: Duration,
+    line: Arc<Line>,
+) -> Channel {
+    let settings = settings.clone().http2_keep_alive_interval(pinged);
+    settings.connect_with_connector_lazy(connector.another(pinged, line))
 }
 
 /// All servers that a client knows.
@@ -158,6 +236,10 @@ impl Endpoints {
     /// Whether there is none that is not among `tried`.
     pub(super) fn are_all_in(&self, tried: &[Arc<Endpoint>]) -> bool {
         self.list().iter().all(|one| contains(tried, one))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.list().len()
     }
 
     pub(super) fn names(&self) -> Vec<Arc<str>> {
@@ -211,7 +293,7 @@ mod tests {
     use crate::options::{ClientBuilder, uri};
 
     fn endpoints(names: &[&str]) -> Endpoints {
-        let uris = names.iter().map(|name| uri(name).unwrap()).collect();
+        let uris = names.iter().map(|name| uri(name, false).unwrap()).collect();
         Endpoints::new(uris, &ClientBuilder::default().config())
     }
 
@@ -277,13 +359,16 @@ mod tests {
         let endpoints = endpoints(&["a:1", "b:1"]);
         let config = ClientBuilder::default().config();
         let old: Vec<_> = endpoints.list().clone();
-        endpoints.replace(vec![uri("b:1").unwrap(), uri("c:1").unwrap()], &config);
+        endpoints.replace(
+            vec![uri("b:1", false).unwrap(), uri("c:1", false).unwrap()],
+            &config,
+        );
         assert!(Arc::ptr_eq(&old[1], &endpoints.list()[0]));
         assert_eq!(endpoints.names().len(), 2);
         endpoints.replace(Vec::new(), &config);
         assert_eq!(endpoints.names().len(), 2, "an empty list changes nothing");
         endpoints.clear();
-        endpoints.replace(vec![uri("b:1").unwrap()], &config);
+        endpoints.replace(vec![uri("b:1", false).unwrap()], &config);
         assert!(endpoints.pick(&[]).is_none(), "closed is for good");
     }
 }

@@ -105,6 +105,22 @@ impl KeyRange {
         }
     }
 
+    /// From `key` and `range_end` as the wire has them, of the whole store.
+    pub(crate) fn from_wire(key: Bytes, range_end: Bytes) -> Self {
+        let start = if key == OPEN && !range_end.is_empty() {
+            // The smallest key that there can be stands for the empty one.
+            Bytes::new()
+        } else {
+            key
+        };
+        let end = match &range_end[..] {
+            [] => End::Single,
+            OPEN => End::Open,
+            _ => End::Before(range_end),
+        };
+        Self { start, end }
+    }
+
     /// `key` and `range_end` as the wire has them, behind `namespace`.
     pub(crate) fn to_wire(&self, namespace: &Bytes) -> (Bytes, Bytes) {
         let mut start = prefixed(namespace, &self.start);
@@ -198,6 +214,22 @@ mod tests {
         ] {
             let (got_key, got_end) = wire(&range, "");
             assert_eq!((&got_key[..], &got_end[..]), (key, end), "{range:?}");
+        }
+    }
+
+    #[test]
+    fn a_range_comes_back_from_the_wire_as_it_was() {
+        for range in [
+            KeyRange::key("a"),
+            KeyRange::prefix("a/"),
+            KeyRange::prefix([255]),
+            KeyRange::all(),
+            KeyRange::from("m"),
+            KeyRange::between("a", "c"),
+            KeyRange::between("", "c"),
+        ] {
+            let (key, range_end) = wire(&range, "");
+            assert_eq!(KeyRange::from_wire(key, range_end), range);
         }
     }
 

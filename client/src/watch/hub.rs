@@ -5,8 +5,8 @@
 //! keeps the stream from being read.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,19 +15,21 @@ use gonfalon_proto::etcdserverpb as pb;
 use gonfalon_proto::etcdserverpb::watch_client::WatchClient;
 use pb::watch_request::RequestUnion;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
-use tonic::{Code, Request, Status, Streaming};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
+use tonic::{Request, Status, Streaming};
 
 use super::WatchState;
 use super::behind::{Found, find_out};
 use super::inbox::Inbox;
+use super::lag::{LOOK_EVERY, Lag, Look};
 use super::requests::Requests;
 use super::track::{Created, Track};
-use crate::error::{Error, ErrorKind, Verdict, classify};
+use crate::credentials::Proof;
+use crate::error::{Error, ErrorKind, Outcome, Verdict, classify};
 use crate::observe::{self, Stream};
 use crate::orders::Orders;
 use crate::transport::{Endpoint, Transport, closed};
-use crate::types::Revision;
+use crate::types::{Revision, revision_of};
 
 /// A stream that has worked for this long was good: when it breaks, another is made at once.
 const GOOD_AFTER: Duration = Duration::from_secs(10);
@@ -39,6 +41,27 @@ pub(crate) struct Watches {
     wanted: Arc<Orders<Order>>,
     next_id: AtomicI64,
     is_running: AtomicBool,
+    failing: Arc<Failing>,
+}
+
+/// Why there is no stream, while there is none.
+#[derive(Debug, Default)]
+struct Failing(Mutex<Option<Error>>);
+
+impl Failing {
+    fn set(&self, why: Option<Error>) {
+        *self.lock() = why;
+    }
+
+    fn why(&self) -> Option<Error> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Error>> {
+        self.0
+            .lock()
+            .expect("nothing panics while it holds this lock")
+    }
 }
 
 #[derive(Debug)]
@@ -67,6 +90,7 @@ impl Watches {
             // 0 would let the server choose.
             next_id: AtomicI64::new(1),
             is_running: AtomicBool::new(false),
+            failing: Arc::default(),
         }
     }
 
@@ -86,6 +110,7 @@ impl Watches {
                 transport: self.transport.clone(),
                 wanted: self.wanted.clone(),
                 watchers: BTreeMap::new(),
+                failing: self.failing.clone(),
             };
             self.transport.spawn(hub.run());
         }
@@ -111,10 +136,12 @@ impl Watches {
                 .take_end()
                 .unwrap_or_else(|| closed("watch"))
                 .after(1, began.elapsed())),
-            Err(_) => Err(
-                Error::new(ErrorKind::Timeout, "watch", "no member has created it")
-                    .after(1, began.elapsed()),
-            ),
+            Err(_) => {
+                let why = self.failing.why();
+                let late = || Error::new(ErrorKind::Timeout, "watch", "no member has created it");
+                let error = why.unwrap_or_else(late).outcome_is(Outcome::NotApplied);
+                Err(error.after(1, began.elapsed()))
+            }
         }
     }
 
@@ -138,10 +165,14 @@ struct Hub {
     transport: Arc<Transport>,
     wanted: Arc<Orders<Order>>,
     watchers: BTreeMap<i64, Watcher>,
+    failing: Arc<Failing>,
 }
 
 /// One stream.
 struct Open {
+    endpoint: Arc<Endpoint>,
+    proof: Proof,
+    lag: Lag,
     requests: Requests,
     /// Creations that were not answered, in the order in which they were asked for: a refusal does
     /// not say of whom.
@@ -161,6 +192,8 @@ enum Over {
     Failed(Box<Verdict>),
     /// The token is no longer good for it.
     OldToken,
+    /// The user is not who he says he is: no other stream will be better.
+    Refused(Error),
 }
 
 impl Hub {
@@ -194,8 +227,10 @@ impl Hub {
                     tried.clear();
                     continue;
                 }
+                Over::Refused(error) => self.refuse_all(&error),
                 Over::OldToken => tried.clear(),
                 Over::Failed(verdict) => {
+                    self.failing.set(Some(verdict.error.clone()));
                     observe::stream_failed(Stream::Watches);
                     self.transport.stream_report(&endpoint, Some(&verdict));
                     tracing::debug!(endpoint = %endpoint.name(), error = %verdict.error, "watches move on");
@@ -223,6 +258,9 @@ impl Hub {
     /// Opens a stream to `endpoint`, creates every watch on it, and hands over what it brings.
     async fn stream(&mut self, endpoint: &Arc<Endpoint>) -> Over {
         let mut open = Open {
+            endpoint: endpoint.clone(),
+            proof: Proof::default(),
+            lag: Lag::default(),
             requests: Requests::default(),
             unanswered: VecDeque::new(),
             needs_token: false,
@@ -233,12 +271,14 @@ impl Hub {
         for (&id, watcher) in &self.watchers {
             open.create(id, watcher);
         }
-        let mut stream = match self.open(endpoint, &open.requests).await {
+        let mut stream = match self.open(&mut open).await {
             Ok(stream) => stream,
             Err(over) => return over,
         };
         self.transport.stream_report(endpoint, None);
         observe::stream_opened(Stream::Watches);
+        self.failing.set(None);
+        let mut look_at = Instant::now() + LOOK_EVERY;
         loop {
             tokio::select! {
                 biased;
@@ -258,10 +298,19 @@ impl Hub {
                     }
                     Ok(None) => {
                         let status = Status::unavailable("the server ended the stream");
-                        return Over::Failed(Box::new(classify("watch", status)));
+                        return self.failed(&open, status);
                     }
-                    Err(status) => return self.failed(status),
+                    Err(status) => return self.failed(&open, status),
                 },
+                () = sleep_until(look_at), if self.transport.has_choice() => {
+                    look_at = Instant::now() + LOOK_EVERY;
+                    let seen = self.transport.seen();
+                    match open.lag.look(seen) {
+                        Look::Fine => {}
+                        Look::Ask => open.ask_progress(),
+                        Look::Behind => open.behind = open.behind.max(Some(seen)),
+                    }
+                }
                 (wanted, found) = looked(&mut open.looking) => {
                     if let Some(over) = self.found(&mut open, wanted, found) {
                         return over;
@@ -286,24 +335,25 @@ impl Hub {
         created.map(|(_, watcher)| watcher.request.key.clone())
     }
 
-    async fn open(
-        &self,
-        endpoint: &Arc<Endpoint>,
-        requests: &Requests,
-    ) -> Result<Streaming<pb::WatchResponse>, Over> {
+    async fn open(&self, open: &mut Open) -> Result<Streaming<pb::WatchResponse>, Over> {
         let transport = &self.transport;
+        let (endpoint, requests) = (open.endpoint.clone(), open.requests.stream());
         let opened = async {
-            let mut request = Request::new(requests.stream());
-            transport
-                .prepare(&mut request, true, endpoint)
-                .await
-                .map_err(|verdict| Over::Failed(Box::new(verdict)))?;
+            let mut request = Request::new(requests);
+            let prepared = transport.prepare(&mut request, true, &endpoint).await;
+            open.proof = prepared.map_err(|verdict| {
+                let error = verdict.error.clone().at(endpoint.name());
+                if *error.kind() == ErrorKind::Unauthenticated {
+                    return Over::Refused(error);
+                }
+                Over::Failed(Box::new(Verdict { error, ..verdict }))
+            })?;
             WatchClient::new(endpoint.streams())
                 .max_decoding_message_size(transport.config.response_bytes_max)
                 .watch(request)
                 .await
                 .map(tonic::Response::into_inner)
-                .map_err(|status| self.failed(status))
+                .map_err(|status| self.failed(open, status))
         };
         let give_up = Instant::now() + transport.config.deadline;
         tokio::select! {
@@ -311,16 +361,19 @@ impl Hub {
             () = transport.closed.cancelled() => Err(Over::Closed),
             opened = timeout_at(give_up, opened) => opened.unwrap_or_else(|_| {
                 let status = Status::deadline_exceeded("no answer to a new watch stream");
-                Err(Over::Failed(Box::new(classify("watch", status))))
+                let mut verdict = classify("watch", status);
+                verdict.error = verdict.error.at(endpoint.name());
+                Err(Over::Failed(Box::new(verdict)))
             }),
         }
     }
 
-    fn failed(&self, status: Status) -> Over {
-        let verdict = classify("watch", status);
-        if verdict.wants_token && self.transport.forget_token() {
+    fn failed(&self, open: &Open, status: Status) -> Over {
+        let mut verdict = classify("watch", status);
+        if verdict.wants_token && self.transport.forget_token(open.proof) {
             return Over::OldToken;
         }
+        verdict.error = verdict.error.at(open.endpoint.name());
         Over::Failed(Box::new(verdict))
     }
 
@@ -348,6 +401,7 @@ impl Hub {
 
     fn respond(&mut self, open: &mut Open, response: pb::WatchResponse) {
         self.transport.saw(response.header.as_ref());
+        open.lag.told(revision_of(response.header.as_ref()));
         let id = if response.created {
             match open.answered(response.watch_id) {
                 Some(id) => id,
@@ -356,7 +410,8 @@ impl Hub {
         } else {
             response.watch_id
         };
-        // One that was removed meanwhile, or progress of the whole stream, which nobody asked for.
+        // One that was removed meanwhile; or progress of the whole stream, which is no news to a
+        // watch: before etcd 3.4.25 and 3.5.8 it may overtake events.
         let Some(watcher) = self.watchers.get_mut(&id) else {
             return;
         };
@@ -381,7 +436,7 @@ impl Hub {
                     let now = response.header.map_or(0, |header| header.revision);
                     self.transport
                         .went_back(self.transport.seen(), Revision::new(now));
-                    self.end(id, restored("it is another cluster"));
+                    self.end(open, id, restored("it is another cluster"));
                     open.cancel(id);
                 }
             }
@@ -402,21 +457,21 @@ impl Hub {
             let oldest = Revision::new(response.compact_revision);
             observe::watch_compacted();
             let error = Error::new(ErrorKind::Compacted { oldest }, "watch", "");
-            return self.end(id, error);
+            return self.end(open, id, error);
         }
-        let verdict = classify("watch", refusal(&response.cancel_reason));
+        let verdict = classify("watch", Status::unknown(&*response.cancel_reason));
         let is_denied = *verdict.error.kind() == ErrorKind::PermissionDenied;
         // A stream keeps the token that it was opened with, and says "denied" when that is old.
         if (verdict.wants_token || is_denied)
             && let Some(watcher) = self.watchers.get_mut(&id)
             && !watcher.token_was_old
-            && self.transport.forget_token()
+            && self.transport.forget_token(open.proof)
         {
             watcher.token_was_old = true;
             open.needs_token = true;
             return;
         }
-        self.end(id, verdict.error);
+        self.end(open, id, verdict.error);
     }
 
     /// It is known why the member was behind; why the stream is over, if it is.
@@ -454,7 +509,7 @@ impl Hub {
                     .map(|(&id, _)| id)
                     .collect();
                 for id in void {
-                    self.end(id, restored("its revision went back"));
+                    self.end(open, id, restored("its revision went back"));
                     open.cancel(id);
                 }
                 None
@@ -462,9 +517,15 @@ impl Hub {
         }
     }
 
-    fn end(&mut self, id: i64, error: Error) {
+    fn end(&mut self, open: &Open, id: i64, error: Error) {
         if let Some(watcher) = self.watchers.remove(&id) {
-            watcher.inbox.end(error);
+            watcher.inbox.end(error.at(open.endpoint.name()));
+        }
+    }
+
+    fn refuse_all(&mut self, error: &Error) {
+        for watcher in std::mem::take(&mut self.watchers).into_values() {
+            watcher.inbox.end(error.clone());
         }
     }
 
@@ -475,20 +536,6 @@ impl Hub {
             watcher.inbox.end(closed("watch"));
         }
     }
-}
-
-/// The reason that a server gives for ending a watch, as the status that a call would have had.
-fn refusal(reason: &str) -> Status {
-    // Servers written in Go put the text of the whole status here.
-    let status = reason.strip_prefix("rpc error: code = ");
-    let text = status.and_then(|status| status.split_once(" desc = "));
-    let text = text.map_or(reason, |(_, text)| text);
-    let code = if text.starts_with("mvcc: ") {
-        Code::InvalidArgument
-    } else {
-        Code::Unknown
-    };
-    Status::new(code, text)
 }
 
 /// Waits for whoever is looking.
@@ -514,6 +561,11 @@ impl Open {
             }));
     }
 
+    fn ask_progress(&self) {
+        let ask = pb::WatchProgressRequest::default();
+        self.requests.push(RequestUnion::ProgressRequest(ask));
+    }
+
     fn cancel(&self, id: i64) {
         let cancel = pb::WatchCancelRequest { watch_id: id };
         self.requests.push(RequestUnion::CancelRequest(cancel));
@@ -521,7 +573,8 @@ impl Open {
 
     /// Whose creation was answered: `id`, or the first that waits if the server does not say.
     fn answered(&mut self, id: i64) -> Option<i64> {
-        if id < 0 {
+        // etcd 3.4 refuses as -1, 3.5 as 0; ours begin at 1.
+        if id < 1 {
             return self.unanswered.pop_front();
         }
         let at = self.unanswered.iter().position(|&waiting| waiting == id)?;

@@ -1,6 +1,7 @@
 //! What waits to be sent on the watch stream: the sender never waits.
 //!
-//! It is bounded by nature: there is at most one creation and one cancellation for each watch.
+//! It is bounded by nature: there is at most one creation and one cancellation for each watch, and one
+//! question in five seconds.
 
 use std::collections::VecDeque;
 use std::pin::Pin;

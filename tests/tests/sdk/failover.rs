@@ -195,3 +195,55 @@ async fn stands(watch: &gonfalon::Watch, wanted: WatchState) {
     };
     super::within(stands).await;
 }
+
+/// A member that was stopped while others wrote answers at once when it goes on: with what it had.
+#[tokio::test]
+async fn a_member_that_lags_does_not_take_a_client_back_in_time() {
+    for server in [Server::Gonfalon, Server::Etcd34] {
+        let mut cluster = Cluster::start(server, 3).await.unwrap();
+        let leader = cluster.leader().await.unwrap();
+        let lagging = (leader + 1) % 3;
+        let endpoints = cluster.endpoints();
+        let one = |at: usize, goes_forward| {
+            Client::builder()
+                .endpoints(&endpoints[at])
+                .reads_go_forward(goes_forward)
+                .deadline(PATIENCE)
+                .build()
+                .unwrap()
+        };
+        // Whoever knows only the lagging member and does not mind sees that it lags.
+        let careless = one(lagging, false);
+        let writer = one(leader, true);
+        careless.get("k").serializable().await.unwrap();
+        let mut has_lagged = false;
+        for round in 0..5 {
+            let client = one(leader, true);
+            client.sync_endpoints().await.unwrap();
+            cluster.pause(lagging).unwrap();
+            for number in 0..200 {
+                writer.put("k", format!("{round} {number}")).await.unwrap();
+            }
+            // The client hears of it from one that does not lag.
+            let floor = writer.revision_floor();
+            while client.revision_floor() < floor {
+                let read = client.get("k").deadline(Duration::from_millis(500));
+                let _ = read.await;
+            }
+            // On their way before it goes on.
+            let stale = tokio::spawn(careless.range("k").serializable().into_future());
+            let reads =
+                (0..9).map(|_| tokio::spawn(client.range("k").serializable().into_future()));
+            let reads: Vec<_> = reads.collect();
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            cluster.resume(lagging).unwrap();
+            for read in reads {
+                let page = read.await.unwrap().unwrap();
+                assert!(page.revision >= floor, "{page:?} is before {floor}");
+            }
+            has_lagged |= stale.await.unwrap().unwrap().revision < floor;
+            cluster.ready().await.unwrap();
+        }
+        assert!(has_lagged, "{server:?}: no read met a member that lags");
+    }
+}
