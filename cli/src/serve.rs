@@ -31,6 +31,7 @@ pub(crate) fn run(name: Name, args: &[String]) -> ExitCode {
         .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
         .collect();
     let config = match Options::read(args, &vars) {
+        Ok(Invocation::Run(options)) if name == Name::Etcd => options.called_etcd().resolve(),
         Ok(Invocation::Run(options)) => options.resolve(),
         Ok(Invocation::Help) => return print(&help_text(name)),
         Ok(Invocation::Version) => return print(&versions(name)),

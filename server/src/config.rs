@@ -39,6 +39,8 @@ pub use value::{format_duration, parse_duration};
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     given: BTreeMap<&'static str, Given>,
+    /// Whether the program is known as `etcd` where it was called.
+    is_called_etcd: bool,
     /// Things worth a line in the log that are no reason to stop.
     notes: Vec<String>,
 }
@@ -101,6 +103,8 @@ pub struct Config {
     pub durability: Durability,
     /// How often a quiet watcher that asked for it hears of the current revision.
     pub watch_progress_notify_interval: Duration,
+    /// Origins whose scripts may read the pages on the client port; `*` is any.
+    pub cors: Vec<String>,
     /// Sets `SO_REUSEPORT` on listening sockets.
     pub socket_reuse_port: bool,
     /// What is logged, how, and where to.
@@ -228,6 +232,15 @@ impl Options {
             ));
         }
         Ok(Invocation::Run(from_file))
+    }
+
+    /// Of a program that was called `etcd`: its data is where one looks for etcd's.
+    #[must_use]
+    pub fn called_etcd(self) -> Self {
+        Self {
+            is_called_etcd: true,
+            ..self
+        }
     }
 
     /// Sets the option that has this flag, as if it were given on the command line.

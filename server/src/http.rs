@@ -3,13 +3,14 @@
 //! Paths, codes and bodies are etcd's, since probes, load balancers and dashboards are written
 //! against them.
 
+mod cors;
 mod count;
 mod health;
 
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::header::{ALLOW, CONTENT_TYPE};
+use axum::http::header::{ALLOW, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
@@ -17,6 +18,7 @@ use axum::{Json, Router};
 use gonfalon_core::command::AlarmKind;
 use serde::Serialize;
 
+pub(crate) use cors::with_cors;
 pub(crate) use count::{Answering, Counted, Sent};
 
 use crate::metrics::{Metrics, View};
@@ -92,7 +94,7 @@ impl Pages {
 
 /// Adds what is said of any other path: as Go's HTTP server says it.
 pub(crate) fn with_not_found(pages: Router) -> Router {
-    pages.fallback((StatusCode::NOT_FOUND, "404 page not found\n"))
+    pages.fallback(async || plain(StatusCode::NOT_FOUND, "404 page not found\n"))
 }
 
 /// The alarm's name on the wire.
@@ -103,10 +105,8 @@ fn alarm_name(kind: AlarmKind) -> &'static str {
     }
 }
 
-async fn metrics(State(pages): State<Pages>, method: Method) -> Response {
-    if method != Method::GET && method != Method::HEAD {
-        return method_not_allowed();
-    }
+/// Whatever the method: etcd's page does not look at it.
+async fn metrics(State(pages): State<Pages>) -> Response {
     let text = pages.metrics.encode(&pages.view());
     (
         [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
@@ -138,10 +138,15 @@ async fn version(method: Method) -> Response {
 }
 
 fn method_not_allowed() -> Response {
-    (
-        StatusCode::METHOD_NOT_ALLOWED,
-        [(ALLOW, "GET")],
-        "Method Not Allowed\n",
-    )
-        .into_response()
+    let answer = plain(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n");
+    ([(ALLOW, "GET")], answer).into_response()
+}
+
+/// What is written for people, as Go's HTTP server sends it.
+fn plain(code: StatusCode, text: impl Into<String>) -> Response {
+    let headers = [
+        (CONTENT_TYPE, "text/plain; charset=utf-8"),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ];
+    (code, headers, text.into()).into_response()
 }

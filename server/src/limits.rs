@@ -91,6 +91,19 @@ pub const PEER_MESSAGE_BYTES_MAX: usize = COMMAND_BYTES_MAX + 4 * 1024 * 1024;
 /// Bytes of one chunk of a snapshot on its way to a follower.
 pub const SNAPSHOT_CHUNK_BYTES: usize = 256 * 1024;
 
+/// Bytes of applied entries in the log, past which it is shortened whatever their number. 15,000
+/// entries of one small command each, which Raft keeps anyway, take a tenth of that.
+pub const LOG_BYTES_MAX: u64 = 128 * 1024 * 1024;
+
+/// Bytes of entries that are left then, for followers that are a little behind.
+pub const LOG_BYTES_KEPT: u64 = 64 * 1024 * 1024;
+
+const _: () = assert!(LOG_BYTES_KEPT < LOG_BYTES_MAX);
+
+/// Copies of everything that clients read at once. Each may keep as much on disk as the data took
+/// when it was made, and more clients than one must not have to wait for one that is slow.
+pub const BACKUPS_MAX: usize = 4;
+
 /// Append requests on their way to one follower.
 pub const APPEND_PIPELINE_MAX: usize = 64;
 

@@ -42,9 +42,11 @@ const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 /// Bytes of one request's headers.
 const HEADER_BYTES_MAX: u32 = 64 * 1024;
 
-/// Streams that a client has reset and that we have not noticed yet, before the connection is
-/// closed: the guard against clients that open and reset streams as fast as they can.
-const PENDING_RESETS_MAX: usize = 100;
+/// Streams that a client has reset before we have noticed them, until the connection is closed: the
+/// guard against clients that open and reset streams as fast as they can. A client whose calls time
+/// out while this process gets no processor has as many as it makes calls in that time; to close its
+/// connection would take its watches too. grpc-go has no such limit. Each takes some 300 bytes.
+const PENDING_RESETS_MAX: usize = 10_000;
 
 /// What requests under way get to finish when the server stops. Those that take longer are streams
 /// that would never end: their clients go to another member.
@@ -183,7 +185,9 @@ fn builder(limits: &Limits, executor: Begun) -> Builder<Begun> {
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_concurrent_streams(limits.concurrent_streams_max)
-        .keep_alive_interval(Some(limits.keepalive_interval))
+        .keep_alive_interval(
+            (!limits.keepalive_interval.is_zero()).then_some(limits.keepalive_interval),
+        )
         .keep_alive_timeout(limits.keepalive_timeout)
         .max_header_list_size(HEADER_BYTES_MAX)
         .max_pending_accept_reset_streams(PENDING_RESETS_MAX);
@@ -225,3 +229,6 @@ where
         tracing::debug!(%error, "a connection ended");
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,7 @@
 
 mod apply;
 mod compact;
+mod dial;
 mod expire;
 mod founding;
 mod identity;
@@ -22,6 +23,7 @@ mod quota;
 mod read;
 mod rest;
 mod returning;
+mod shorten;
 mod snapshot;
 mod start;
 

@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 
 use crate::api::Grpc;
 use crate::config::{Config, ConfigError, InitialState, Url};
-use crate::http::{Counted, Pages, with_not_found};
+use crate::http::{Counted, Pages, with_cors, with_not_found};
 use crate::limits::PEER_MESSAGE_BYTES_MAX;
 use crate::listen::{self, Front, Limits, ListenError};
 use crate::metrics::Metrics;
@@ -148,8 +148,9 @@ fn serve_clients(sockets: Sockets, config: &Config, node: &Node, tasks: &mut Tas
     } else {
         (Router::new(), pages.routes())
     };
-    let client = Front::new(grpc, beside_grpc);
-    let client_http = TowerToHyperService::new(with_not_found(alone));
+    let origins = &config.cors;
+    let client = Front::new(grpc, with_cors(with_not_found(beside_grpc), origins));
+    let client_http = TowerToHyperService::new(with_cors(with_not_found(alone), origins));
     let monitoring = TowerToHyperService::new(pages.monitoring());
 
     let stop = tasks.stop_token();

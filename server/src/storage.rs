@@ -13,6 +13,7 @@ pub mod bundle;
 mod fail_stop;
 pub mod log;
 mod rest;
+mod space;
 pub mod state;
 
 pub use fail_stop::FailStop;
@@ -70,6 +71,16 @@ pub enum StorageError {
         /// The newest format this version knows.
         known: u32,
     },
+    /// The disk has too little room for what was asked; nothing was written, and the member goes on.
+    #[error("{dir}: {needed} bytes of free disk space are needed, and there are {free}")]
+    NoSpace {
+        /// The directory.
+        dir: PathBuf,
+        /// Bytes.
+        needed: u64,
+        /// Bytes.
+        free: u64,
+    },
     /// The operating system or RocksDB refused.
     #[error("{dir}: {op}: {why}")]
     Io {
@@ -84,7 +95,7 @@ pub enum StorageError {
 
 impl StorageError {
     /// An error of the operating system or of RocksDB, met while doing `op`.
-    fn io(dir: &Path, op: &'static str, why: impl ToString) -> Self {
+    pub(crate) fn io(dir: &Path, op: &'static str, why: impl ToString) -> Self {
         Self::Io {
             dir: dir.to_owned(),
             op,

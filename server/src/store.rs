@@ -2,6 +2,8 @@
 //!
 //! Readers share a lock that they hold for microseconds; the apply task alone takes it to write.
 
+mod backup;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,13 +14,16 @@ use gonfalon_core::command::{Batch, Command};
 use gonfalon_core::{
     Changes, Error, Event, History, HistoryError, LeaseId, Reply, Revision, State, Written,
 };
+use tokio::sync::Semaphore;
 
-use crate::limits::{HISTORY_BYTES_MAX, HISTORY_BYTES_MIN, HISTORY_SHARE};
+use crate::limits::{BACKUPS_MAX, HISTORY_BYTES_MAX, HISTORY_BYTES_MIN, HISTORY_SHARE};
 use crate::metrics::{Inflight, Metrics};
 use crate::node::SnapshotDir;
 use crate::raft::{LogId, StoredMembership};
-use crate::storage::{FailStop, KvHash, Loaded, Pace, StateDb, StorageError, bundle};
+use crate::storage::{FailStop, KvHash, Loaded, Pace, StateDb, StorageError};
 use crate::watch::{Replay, Replayed, Watchers};
+
+pub use backup::Backup;
 
 /// A group of entries that takes longer to apply is counted as slow: etcd's limit.
 const SLOW_APPLY: Duration = Duration::from_millis(100);
@@ -35,9 +40,11 @@ pub struct Store {
     metrics: Arc<Metrics>,
     /// Where the database is.
     root: PathBuf,
-    /// Where copies are made for followers, one directory each.
+    /// Where copies are made for followers and clients, one directory each.
     outgoing: PathBuf,
     copies: AtomicU64,
+    /// One for each copy that clients may have at once.
+    backups: Arc<Semaphore>,
 }
 
 /// What a snapshot replaces as one.
@@ -59,8 +66,8 @@ pub struct Applied {
 impl Store {
     /// Opens the database below `root` and reads the present into memory.
     ///
-    /// Copies for followers are made below `outgoing`; what an earlier process left there is
-    /// deleted.
+    /// Copies for followers and clients are made below `outgoing`; what an earlier process left
+    /// there is deleted.
     pub fn open(
         root: &Path,
         outgoing: PathBuf,
@@ -89,6 +96,7 @@ impl Store {
             root: root.to_owned(),
             outgoing,
             copies: AtomicU64::new(0),
+            backups: Arc::new(Semaphore::new(BACKUPS_MAX)),
         })
     }
 
@@ -214,39 +222,27 @@ impl Store {
         Ok((applied, membership, copy))
     }
 
-    /// Writes a copy of everything into one new file and returns its path; the caller deletes it.
-    pub async fn snapshot_file(&self) -> Result<PathBuf, StorageError> {
-        let number = self.copies.fetch_add(1, Ordering::Relaxed);
-        let (copy, file) = (
-            SnapshotDir::own(self.outgoing.join(number.to_string())),
-            self.outgoing.join(format!("{number}.snapshot")),
-        );
-        let db = self.db();
-        let _timer = self.metrics.disk.snapshot_seconds.start_timer();
-        blocking(move || {
-            db.checkpoint(copy.path())?;
-            bundle::write(copy.path(), &file)?;
-            Ok(file)
-        })
-        .await
-    }
-
-    /// Replaces everything by the copy in `from`. Blocks.
+    /// Replaces everything by the copy in `from`. Blocks, but whoever reads goes on meanwhile.
     pub fn install(&self, from: &Path) -> Result<(), StorageError> {
         let _inflight = Inflight::of(&self.metrics.raft.snapshot_apply_in_progress);
-        let revision = {
+        // Only the caller applies, so nothing is written to the old database meanwhile.
+        let old = self.db();
+        let (db, loaded) = old.succeed(&self.root, from, self.fail_stop.clone())?;
+        let revision = loaded.state.revision();
+        let new = Local {
+            state: loaded.state,
+            db: Arc::new(db),
+        };
+        let replaced = {
             let mut local = self.local.write().expect(UNPOISONED);
-            let (db, loaded) = local.db.replace(&self.root, from, self.fail_stop.clone())?;
-            *local = Local {
-                state: loaded.state,
-                db: Arc::new(db),
-            };
             *self.applied.lock().expect(UNPOISONED) = (loaded.applied, loaded.membership);
-            local.state.revision()
+            std::mem::replace(&mut *local, new)
         };
         self.watchers.reset(revision);
         tracing::info!(%revision, "installed a snapshot");
-        Ok(())
+        // Millions of keys take a while to forget.
+        drop(replaced);
+        old.retire(&self.root)
     }
 
     /// CRC-32C of the history up to `revision` (the present one if none).
@@ -336,3 +332,6 @@ async fn blocking<T: Send + 'static>(
 }
 
 const UNPOISONED: &str = "whoever panics while holding the state ends the process";
+
+#[cfg(test)]
+mod tests;

@@ -113,7 +113,7 @@ async fn health_says_what_etcds_does() {
     server.alarm(AlarmKind::NoSpace, true).await;
     let full = (
         503,
-        r#"{"health":"false","reason":"ALARM NOSPACE"}"#.to_owned(),
+        "{\"health\":\"false\",\"reason\":\"ALARM NOSPACE\"}\n".to_owned(),
     );
     assert_eq!(server.get("/health").await, full);
     assert_eq!(server.get("/health?exclude=NOSPACE").await, well);

@@ -323,8 +323,9 @@ fn a_copy_holds_what_was_committed_before_it_and_names_the_entry() {
     let other = Member::new();
     let (db, loaded) = other
         .db
-        .replace(other.dir.path(), &copy, FailStop::new())
+        .succeed(other.dir.path(), &copy, FailStop::new())
         .unwrap();
+    other.db.retire(other.dir.path()).unwrap();
     assert_eq!(loaded.applied, Some(id(101)));
     assert_eq!(loaded.membership, membership);
     compare(&loaded.state, &db, &model, 5);

@@ -98,7 +98,11 @@ fn venv() -> PathBuf {
         .map_or_else(|| workspace().join("target/venv"), PathBuf::from)
 }
 
-fn on_path(name: &str, install: &str) -> Result<PathBuf> {
+/// A program of the system; `install` says how to get it.
+///
+/// # Errors
+/// It is not installed.
+pub fn on_path(name: &str, install: &str) -> Result<PathBuf> {
     let path = std::env::var_os("PATH").context("PATH is not set")?;
     std::env::split_paths(&path)
         .map(|dir| dir.join(name))

@@ -54,8 +54,29 @@ pub async fn stream(
 /// # Errors
 /// No answer, or one that is not HTTP.
 pub async fn http_get(endpoint: &str, path: &str) -> Result<(u16, String)> {
+    let (head, body) = http_ask(endpoint, "GET", path, "").await?;
+    let code = head
+        .split_whitespace()
+        .nth(1)
+        .context("no status code")?
+        .parse()?;
+    Ok((code, body))
+}
+
+/// Status line with headers, and body, of one request; `headers` are lines with their ends.
+///
+/// # Errors
+/// No answer, or one that is not HTTP.
+pub async fn http_ask(
+    endpoint: &str,
+    method: &str,
+    path: &str,
+    headers: &str,
+) -> Result<(String, String)> {
     let mut stream = TcpStream::connect(endpoint).await?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {endpoint}\r\nConnection: close\r\n\r\n");
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {endpoint}\r\nConnection: close\r\n{headers}\r\n"
+    );
     stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await?;
@@ -63,22 +84,15 @@ pub async fn http_get(endpoint: &str, path: &str) -> Result<(u16, String)> {
     let (head, body) = answer
         .split_once("\r\n\r\n")
         .context("no end of the headers")?;
-    let code = head
-        .split_whitespace()
-        .nth(1)
-        .context("no status code")?
-        .parse()?;
     let is_chunked = head
         .to_ascii_lowercase()
         .contains("transfer-encoding: chunked");
-    Ok((
-        code,
-        if is_chunked {
-            unchunk(body)?
-        } else {
-            body.to_owned()
-        },
-    ))
+    let body = if is_chunked {
+        unchunk(body)?
+    } else {
+        body.to_owned()
+    };
+    Ok((head.to_owned(), body))
 }
 
 fn unchunk(mut body: &str) -> Result<String> {

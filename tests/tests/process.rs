@@ -18,6 +18,8 @@ mod refusal;
 mod single;
 #[path = "process/snapshot.rs"]
 mod snapshot;
+#[path = "process/space.rs"]
+mod space;
 #[path = "process/terminate.rs"]
 mod terminate;
 #[path = "process/wiped.rs"]

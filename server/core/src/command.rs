@@ -15,7 +15,7 @@ use bytes::Bytes;
 
 use crate::{KeyRange, LeaseId, MemberId, Revision};
 
-pub use batch::{Batch, DecodeError};
+pub use batch::{Batch, DecodeError, NESTING_MAX};
 
 /// One replicated request.
 #[derive(Debug, Clone, PartialEq, Eq)]

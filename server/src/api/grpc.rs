@@ -37,6 +37,7 @@ use deadline::Deadline;
 pub(super) use words::{in_etcds_words, unknown_method};
 
 use super::Api;
+use super::kv::deep::TxnMethod;
 use super::status::Refusal;
 use super::watch::WatchService;
 use crate::config::Config;
@@ -57,6 +58,7 @@ struct Services {
     node: Node,
     election_timeout: Duration,
     kv: KvServer<Api>,
+    txn: TxnMethod,
     lease: LeaseServer<Api>,
     cluster: ClusterServer<Api>,
     maintenance: MaintenanceServer<Api>,
@@ -77,6 +79,7 @@ impl Grpc {
         let services = Services {
             node,
             election_timeout: config.election_timeout,
+            txn: TxnMethod::new(api.clone(), max),
             kv: KvServer::from_arc(api.clone()).max_decoding_message_size(max),
             lease: LeaseServer::from_arc(api.clone()).max_decoding_message_size(max),
             cluster: ClusterServer::from_arc(api.clone()).max_decoding_message_size(max),
@@ -158,6 +161,10 @@ impl Services {
     {
         let (service, _) = words::split(request.uri().path())?;
         Some(match service {
+            _ if request.uri().path() == TxnMethod::PATH => {
+                let txn = self.txn.clone();
+                Box::pin(async move { Ok(txn.call(request).await) })
+            }
             KvServer::<Api>::NAME => self.kv.clone().call(request),
             LeaseServer::<Api>::NAME => self.lease.clone().call(request),
             ClusterServer::<Api>::NAME => self.cluster.clone().call(request),

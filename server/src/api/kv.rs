@@ -1,5 +1,6 @@
 //! The KV service: reading and writing keys.
 
+pub(super) mod deep;
 mod pages;
 mod stream;
 

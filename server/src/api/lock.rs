@@ -1,15 +1,14 @@
 //! The Lock service: whoever is first in the queue holds the lock.
 
 use bytes::Bytes;
-use gonfalon_core::command::DeleteRange;
-use gonfalon_core::{Command, KeyRange};
-use gonfalon_proto::v3lockpb as pb;
+use gonfalon_core::Command;
+use gonfalon_proto::{etcdserverpb as etcd, v3lockpb as pb};
+use gonfalon_wire::parse;
 use pb::lock_server::Lock;
 use tonic::{Request, Response, Status};
 
 use super::Api;
 use super::queue::{Entered, Failure, Place, Waiting};
-use super::status::Refusal;
 
 #[tonic::async_trait]
 impl Lock for Api {
@@ -40,14 +39,12 @@ impl Lock for Api {
         &self,
         request: Request<pb::UnlockRequest>,
     ) -> Result<Response<pb::UnlockResponse>, Status> {
-        let key = request.into_inner().key;
-        if key.is_empty() {
-            return Err(Failure::from(Refusal::EmptyKey).into());
-        }
-        let delete = DeleteRange {
-            range: KeyRange::single(key),
-            prev_kv: false,
+        // etcd deletes the key as a client would, within the same limits.
+        let delete = etcd::DeleteRangeRequest {
+            key: request.into_inner().key,
+            ..Default::default()
         };
+        let delete = parse::delete(delete, &self.limits).map_err(Failure::from)?;
         let (revision, _) = self
             .propose(Command::DeleteRange(delete))
             .await

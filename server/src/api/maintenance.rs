@@ -11,6 +11,7 @@ use tonic::{Request, Response, Status};
 
 use super::status::Refusal;
 use super::{Api, grpc, status};
+use crate::node::NodeError;
 use crate::version;
 
 #[tonic::async_trait]
@@ -61,7 +62,7 @@ impl Maintenance for Api {
             .store()
             .defragment()
             .await
-            .map_err(status::storage)?;
+            .map_err(status::upkeep)?;
         Ok(Response::new(pb::DefragmentResponse::default()))
     }
 
@@ -103,14 +104,9 @@ impl Maintenance for Api {
         &self,
         _request: Request<pb::SnapshotRequest>,
     ) -> Result<Response<Self::SnapshotStream>, Status> {
-        let path = self
-            .node
-            .store()
-            .snapshot_file()
-            .await
-            .map_err(status::storage)?;
-        let blobs = snapshot::blobs(&path).await.map_err(status::storage)?;
-        Ok(Response::new(blobs))
+        let backup = self.node.store().backup().await;
+        let backup = backup.map_err(status::upkeep)?;
+        Ok(Response::new(snapshot::blobs(backup)))
     }
 
     async fn move_leader(
@@ -118,7 +114,11 @@ impl Maintenance for Api {
         request: Request<pb::MoveLeaderRequest>,
     ) -> Result<Response<pb::MoveLeaderResponse>, Status> {
         let target = MemberId::new(request.into_inner().target_id);
-        self.node.move_leader(target).await?;
+        let moved = self.node.move_leader(target).await;
+        moved.map_err(|error| match error {
+            NodeError::Timeout => Refusal::TimeoutLeaderTransfer,
+            error => error.into(),
+        })?;
         Ok(Response::new(pb::MoveLeaderResponse::default()))
     }
 

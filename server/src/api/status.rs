@@ -6,6 +6,7 @@ pub use gonfalon_wire::Refusal;
 use tonic::Status;
 
 use crate::node::NodeError;
+use crate::storage::StorageError;
 
 impl From<NodeError> for Refusal {
     fn from(error: NodeError) -> Self {
@@ -34,4 +35,15 @@ impl From<NodeError> for Status {
 pub(super) fn storage(error: impl fmt::Display) -> Refusal {
     tracing::error!(%error, "reading storage for a client");
     Refusal::Storage
+}
+
+/// What looks after the storage was refused, or the disk failed it.
+pub(super) fn upkeep(error: StorageError) -> Refusal {
+    match error {
+        StorageError::NoSpace { .. } => {
+            tracing::warn!(%error, "refusing a client");
+            Refusal::DiskFull
+        }
+        error => storage(error),
+    }
 }

@@ -4,6 +4,8 @@
 //! command line written for etcd works; it is noted in the log. What promises something that would
 //! not be kept (encryption, users, discovery) is refused unless it asks for the default.
 
+use std::time::Duration;
+
 use super::table::{Group, Kind, Opt, Standing};
 
 use Standing::{Accepted, Refused};
@@ -39,12 +41,12 @@ pub(super) static FOREIGN: &[Opt] = &[
         Accepted("the first election waits no longer than any other"),
     ),
     switch("strict-reconfig-check", "true", NO_MEMBERS),
-    text(
+    count(
         "max-snapshots",
         "5",
         Accepted("old snapshots are removed when nothing needs them"),
     ),
-    text(
+    count(
         "max-wals",
         "5",
         Accepted("the log is shortened after each snapshot"),
@@ -57,19 +59,19 @@ pub(super) static FOREIGN: &[Opt] = &[
         text("backend-bbolt-freelist-type", "map", NO_BTREE),
         &["experimental-backend-bbolt-freelist-type"],
     ),
-    text("backend-batch-interval", "0s", NO_BTREE),
-    text("backend-batch-limit", "0", NO_BTREE),
+    duration("backend-batch-interval", "0s", NO_BTREE),
+    number("backend-batch-limit", "0", NO_BTREE),
     also(
-        text("bootstrap-defrag-threshold-megabytes", "0", NO_BTREE),
+        count("bootstrap-defrag-threshold-megabytes", "0", NO_BTREE),
         &["experimental-bootstrap-defrag-threshold-megabytes"],
     ),
-    text(
+    duration(
         "grpc-keepalive-min-time",
         "5s",
-        Accepted("clients may ping as often as they like"),
+        Accepted("it is not enforced: clients may ping as often as they like"),
     ),
-    text("raft-read-timeout", "5s", ONE_TRANSPORT),
-    text("raft-write-timeout", "5s", ONE_TRANSPORT),
+    duration("raft-read-timeout", "5s", ONE_TRANSPORT),
+    duration("raft-write-timeout", "5s", ONE_TRANSPORT),
     text("feature-gates", "", Accepted("see the list of gates")),
     switch(
         "enable-grpc-gateway",
@@ -90,9 +92,10 @@ pub(super) static FOREIGN: &[Opt] = &[
     text("discovery-cacert", "", DISCOVERY),
     text("discovery-user", "", DISCOVERY),
     text("discovery-password", "", DISCOVERY),
-    text(
+    choice(
         "discovery-fallback",
         "exit",
+        &["exit", "proxy"],
         Accepted("discovery is not supported"),
     ),
     text("discovery-proxy", "", DISCOVERY),
@@ -123,31 +126,36 @@ pub(super) static FOREIGN: &[Opt] = &[
         switch("peer-skip-client-san-verification", "false", TLS),
         &["experimental-peer-skip-client-san-verification"],
     ),
-    text(
+    count(
         "self-signed-cert-validity",
         "1",
         Accepted("no certificates are made"),
     ),
     text("cipher-suites", "", TLS),
-    text(
+    choice(
         "tls-min-version",
         "TLS1.2",
+        &["TLS1.2", "TLS1.3"],
         Accepted("TLS is not supported yet"),
     ),
-    text("tls-max-version", "", Accepted("TLS is not supported yet")),
-    text("cors", "*", Refused("only * is supported")),
+    choice(
+        "tls-max-version",
+        "",
+        &["", "TLS1.2", "TLS1.3"],
+        Accepted("TLS is not supported yet"),
+    ),
     text(
         "host-whitelist",
         "*",
         Refused("only * is supported; filter hosts in front of the server"),
     ),
     text("auth-token", "simple", AUTH),
-    text(
+    count(
         "bcrypt-cost",
         "10",
         Accepted("users and roles are not supported yet"),
     ),
-    text(
+    count(
         "auth-token-ttl",
         "300",
         Accepted("users and roles are not supported yet"),
@@ -175,11 +183,11 @@ pub(super) static FOREIGN: &[Opt] = &[
         Accepted("logs are not rotated here"),
     ),
     also(
-        text("warning-unary-request-duration", "300ms", SLOW),
+        duration("warning-unary-request-duration", "300ms", SLOW),
         &["experimental-warning-unary-request-duration"],
     ),
     also(
-        text("warning-apply-duration", "100ms", SLOW),
+        duration("warning-apply-duration", "100ms", SLOW),
         &["experimental-warning-apply-duration"],
     ),
     also(
@@ -203,21 +211,21 @@ pub(super) static FOREIGN: &[Opt] = &[
         &["experimental-distributed-tracing-sampling-rate"],
     ),
     also(
-        text("corrupt-check-time", "0s", NO_CHECK),
+        duration("corrupt-check-time", "0s", NO_CHECK),
         &["experimental-corrupt-check-time"],
     ),
     also(
-        text("compact-hash-check-time", "1m", NO_CHECK),
+        duration("compact-hash-check-time", "1m", NO_CHECK),
         &["experimental-compact-hash-check-time"],
     ),
     switch("experimental-compact-hash-check-enabled", "false", NO_CHECK),
     switch("experimental-initial-corrupt-check", "false", NO_CHECK),
     also(
-        text("max-learners", "1", NO_MEMBERS),
+        at_least_one("max-learners", "1", NO_MEMBERS),
         &["experimental-max-learners"],
     ),
     also(
-        text(
+        duration(
             "downgrade-check-time",
             "5s",
             Accepted("there are no downgrades yet"),
@@ -252,33 +260,34 @@ pub(super) static FOREIGN: &[Opt] = &[
     ),
     switch("enable-v2", "false", V2),
     text("experimental-enable-v2v3", "", V2),
-    text(
+    choice(
         "v2-deprecation",
         "write-only",
+        &["not-yet", "write-only", "write-only-drop-data", "gone"],
         Accepted("there is no v2 API here"),
     ),
     text("proxy", "off", V2),
-    text(
+    count(
         "proxy-failure-wait",
         "5000",
         Accepted("there is no v2 proxy here"),
     ),
-    text(
+    count(
         "proxy-refresh-interval",
         "30000",
         Accepted("there is no v2 proxy here"),
     ),
-    text(
+    count(
         "proxy-dial-timeout",
         "1000",
         Accepted("there is no v2 proxy here"),
     ),
-    text(
+    count(
         "proxy-write-timeout",
         "5000",
         Accepted("there is no v2 proxy here"),
     ),
-    text(
+    count(
         "proxy-read-timeout",
         "0",
         Accepted("there is no v2 proxy here"),
@@ -287,6 +296,42 @@ pub(super) static FOREIGN: &[Opt] = &[
 
 const fn text(flag: &'static str, default: &'static str, standing: Standing) -> Opt {
     foreign(flag, Kind::Text, default, standing)
+}
+
+const fn number(flag: &'static str, default: &'static str, standing: Standing) -> Opt {
+    numbers_from(i64::MIN, flag, default, standing)
+}
+
+const fn count(flag: &'static str, default: &'static str, standing: Standing) -> Opt {
+    numbers_from(0, flag, default, standing)
+}
+
+const fn at_least_one(flag: &'static str, default: &'static str, standing: Standing) -> Opt {
+    numbers_from(1, flag, default, standing)
+}
+
+const fn numbers_from(
+    min: i64,
+    flag: &'static str,
+    default: &'static str,
+    standing: Standing,
+) -> Opt {
+    let max = i64::MAX;
+    foreign(flag, Kind::Number { min, max }, default, standing)
+}
+
+const fn duration(flag: &'static str, default: &'static str, standing: Standing) -> Opt {
+    let min = Duration::ZERO;
+    foreign(flag, Kind::Duration { min }, default, standing)
+}
+
+const fn choice(
+    flag: &'static str,
+    default: &'static str,
+    words: &'static [&'static str],
+    standing: Standing,
+) -> Opt {
+    foreign(flag, Kind::Choice(words), default, standing)
 }
 
 const fn switch(flag: &'static str, default: &'static str, standing: Standing) -> Opt {

@@ -12,6 +12,10 @@ use super::{
 use crate::metrics::Detail;
 use crate::storage::{Durability, Pace};
 
+/// What a `--snapshot-count` of 0 means, as with etcd: its default.
+const SNAPSHOT_COUNT_DEFAULT: u64 = 10_000;
+/// Why a default is no reason to stop.
+const READABLE: &str = "the table's defaults can be read";
 /// etcd's size of data at which writes are refused when nothing else is said.
 const QUOTA_DEFAULT: u64 = 2 << 30;
 /// Beyond this etcd warns; restarting and copying the data takes minutes.
@@ -26,7 +30,7 @@ impl Options {
     pub fn resolve(self) -> Result<Config, ConfigError> {
         let mut notes = self.notes.clone();
         self.foreign(&mut notes)?;
-        let name = self.text(&table::NAME);
+        let name = self.name()?;
         let election_timeout = self.duration(&table::ELECTION_TIMEOUT)?;
         let heartbeat_interval = self.duration(&table::HEARTBEAT_INTERVAL)?;
         check_heartbeat(heartbeat_interval, election_timeout)?;
@@ -34,7 +38,7 @@ impl Options {
         let config = Config {
             data_dir: self
                 .path(&table::DATA_DIR)
-                .unwrap_or_else(|| format!("{name}.gonfalon").into()),
+                .unwrap_or_else(|| self.default_data_dir(&name)),
             listen_client: self.listen(&table::LISTEN_CLIENT_URLS)?,
             listen_client_http: self.listen(&table::LISTEN_CLIENT_HTTP_URLS)?,
             metrics: self.detail()?,
@@ -45,7 +49,7 @@ impl Options {
             heartbeat_interval,
             election_timeout,
             pre_vote: self.switch(&table::PRE_VOTE)?,
-            snapshot_count: self.count(&table::SNAPSHOT_COUNT)?,
+            snapshot_count: self.snapshot_count()?,
             snapshot_catchup_entries: self.count(&table::SNAPSHOT_CATCHUP_ENTRIES)?,
             quota_bytes: self.quota()?,
             txn_ops_max: self.count(&table::MAX_TXN_OPS)?,
@@ -62,6 +66,7 @@ impl Options {
             },
             watch_progress_notify_interval: self
                 .duration(&table::WATCH_PROGRESS_NOTIFY_INTERVAL)?,
+            cors: self.origins()?,
             socket_reuse_port: self.switch(&table::SOCKET_REUSE_PORT)?,
             log: self.log()?,
             notes: Vec::new(),
@@ -83,10 +88,10 @@ impl Options {
                 notes.extend(gates::check(&given.text, origin)?);
                 continue;
             }
-            let asks_nothing = match opt.kind {
-                Kind::Bool => self.switch(opt)? == (opt.default == "true"),
-                _ => given.text == opt.default || given.text.is_empty(),
-            };
+            if opt.standing == Standing::Used {
+                continue;
+            }
+            let asks_nothing = self.asks_nothing(opt, &given.text)?;
             match opt.standing {
                 Standing::Used => {}
                 _ if asks_nothing => {}
@@ -100,6 +105,62 @@ impl Options {
             }
         }
         Ok(())
+    }
+
+    /// Whether what is said of an option of etcd's is what holds anyway. What etcd would not
+    /// understand is refused here too.
+    fn asks_nothing(&self, opt: &'static Opt, text: &str) -> Result<bool, ConfigError> {
+        Ok(match opt.kind {
+            Kind::Bool => self.switch(opt)? == (opt.default == "true"),
+            Kind::Number { .. } => {
+                self.number(opt)? == value::parse_number(opt.default).expect(READABLE)
+            }
+            Kind::Duration { .. } => {
+                self.duration(opt)? == value::parse_duration(opt.default).expect(READABLE)
+            }
+            Kind::Choice(_) => self.choice(opt)? == opt.default,
+            _ => text == opt.default || text.is_empty(),
+        })
+    }
+
+    /// A member without a name counts as one that was never started.
+    fn name(&self) -> Result<String, ConfigError> {
+        self.parse(&table::NAME, |text| match text {
+            "" => Err("write a name; it may not be empty".to_owned()),
+            name => Ok(name.to_owned()),
+        })
+    }
+
+    fn default_data_dir(&self, name: &str) -> PathBuf {
+        let kind = if self.is_called_etcd {
+            "etcd"
+        } else {
+            "gonfalon"
+        };
+        format!("{name}.{kind}").into()
+    }
+
+    fn snapshot_count(&self) -> Result<u64, ConfigError> {
+        Ok(match self.count(&table::SNAPSHOT_COUNT)? {
+            0 => SNAPSHOT_COUNT_DEFAULT,
+            count => count,
+        })
+    }
+
+    fn origins(&self) -> Result<Vec<String>, ConfigError> {
+        let origin = |text: &str| {
+            let is_url = ["http://", "https://"]
+                .iter()
+                .any(|scheme| text.starts_with(scheme));
+            match text {
+                "*" => Ok(text.to_owned()),
+                _ if is_url => Ok(text.to_owned()),
+                _ => Err("write *, or origins such as https://example.com".to_owned()),
+            }
+        };
+        self.parse(&table::CORS, |text| {
+            text.split(',').map(str::trim).map(origin).collect()
+        })
     }
 
     fn detail(&self) -> Result<Detail, ConfigError> {
@@ -173,12 +234,14 @@ impl Options {
         let revisions = self.choice(&table::AUTO_COMPACTION_MODE)? == "revision";
         self.parse(opt, |text| {
             // A plain number is hours in one mode and revisions in the other.
-            let number = text.parse::<u32>();
-            match (number, revisions) {
+            match (text.parse::<u64>(), revisions) {
                 (Ok(0), _) => Ok(AutoCompaction::Off),
-                (Ok(keep), true) => Ok(AutoCompaction::Revision(i64::from(keep))),
-                (Ok(hours), false) => Ok(AutoCompaction::Periodic(Duration::from_hours(
-                    u64::from(hours),
+                (Ok(keep), true) => i64::try_from(keep)
+                    .map(AutoCompaction::Revision)
+                    .map_err(|_| format!("must be at most {}", i64::MAX)),
+                // However many: some write a number that means never.
+                (Ok(hours), false) => Ok(AutoCompaction::Periodic(Duration::from_secs(
+                    hours.saturating_mul(3600),
                 ))),
                 (Err(_), true) => Err(
                     "with --auto-compaction-mode=revision, write a number of revisions".to_owned(),

@@ -138,6 +138,102 @@ fn retention_is_hours_a_duration_or_revisions() {
 }
 
 #[test]
+fn retention_is_as_long_as_etcds_may_be() {
+    let revisions = |number: &str| {
+        let line = "--auto-compaction-mode revision --auto-compaction-retention";
+        read(&format!("{line} {number}"), &[]).map(|config| config.auto_compaction)
+    };
+    let most = i64::MAX.to_string();
+    assert_eq!(
+        revisions("4294967296").unwrap(),
+        AutoCompaction::Revision(1 << 32)
+    );
+    assert_eq!(
+        revisions(&most).unwrap(),
+        AutoCompaction::Revision(i64::MAX)
+    );
+    let refused = revisions("9223372036854775808").unwrap_err().to_string();
+    assert!(
+        refused.contains(&format!("must be at most {most}")),
+        "{refused}"
+    );
+    for hours in [1 << 32, u64::MAX] {
+        let line = format!("--auto-compaction-retention {hours}");
+        let AutoCompaction::Periodic(kept) = read(&line, &[]).unwrap().auto_compaction else {
+            panic!("{line} is a time");
+        };
+        assert!(kept >= Duration::from_hours(1 << 32), "{line}: {kept:?}");
+    }
+}
+
+#[test]
+fn a_snapshot_count_of_zero_is_the_default() {
+    assert_eq!(
+        read("--snapshot-count 0", &[]).unwrap().snapshot_count,
+        10_000
+    );
+}
+
+#[test]
+fn a_member_has_a_name() {
+    let refused = refusal("--name=");
+    assert!(refused.contains("may not be empty"), "{refused}");
+}
+
+#[test]
+fn the_data_of_what_is_called_etcd_is_where_etcds_is() {
+    let args = ["--name=a".to_owned()];
+    let Ok(Invocation::Run(options)) = Options::read(&args, &[]) else {
+        panic!("a command line that is fine");
+    };
+    let config = options.clone().called_etcd().resolve().unwrap();
+    assert_eq!(config.data_dir, Path::new("a.etcd"));
+    assert_eq!(options.resolve().unwrap().data_dir, Path::new("a.gonfalon"));
+}
+
+#[test]
+fn scripts_of_the_origins_that_are_listed_may_read_pages() {
+    assert_eq!(read("", &[]).unwrap().cors, ["*"]);
+    let listed = read("--cors http://a.example,https://b.example:8443", &[]).unwrap();
+    assert_eq!(listed.cors, ["http://a.example", "https://b.example:8443"]);
+    for line in ["--cors=", "--cors=a.example", "--cors=*,"] {
+        let refused = refusal(line);
+        assert!(refused.contains("write *, or origins"), "{line}: {refused}");
+    }
+}
+
+#[test]
+fn what_etcd_would_not_understand_is_refused_even_where_it_changes_nothing() {
+    for (line, want) in [
+        ("--backend-batch-limit=notanumber", "write a whole number"),
+        ("--warning-apply-duration=banana", "write a duration"),
+        (
+            "--experimental-warning-apply-duration=banana",
+            "write a duration",
+        ),
+        ("--max-learners=-7", "must be at least 1"),
+        ("--max-snapshots=-1", "must be at least 0"),
+        ("--max-wals=x", "write a whole number"),
+        ("--grpc-keepalive-min-time=x", "write a duration"),
+        ("--backend-batch-interval=", "write a duration"),
+        ("--tls-min-version=SSL3", "write one of TLS1.2, TLS1.3"),
+    ] {
+        let refused = refusal(line);
+        assert!(refused.contains(want), "{line}: {refused}");
+    }
+    // What etcd takes, however odd.
+    for (line, notes) in [
+        ("--backend-batch-limit=-1", 1),
+        ("--backend-batch-interval=0", 0),
+        ("--grpc-keepalive-min-time=5000ms", 0),
+        ("--max-wals=05", 0),
+        ("--bcrypt-cost=1000", 1),
+    ] {
+        assert_eq!(read(line, &[]).unwrap().notes.len(), notes, "{line}");
+    }
+}
+
+#[test]
 fn a_quota_below_zero_is_none() {
     assert_eq!(
         read("--quota-backend-bytes -1", &[]).unwrap().quota_bytes,

@@ -168,13 +168,16 @@ options! {
     NAME = "name", Kind::Text, "default", Member,
         "The member's name, unique in its cluster.";
     DATA_DIR = "data-dir", Kind::Path, "", Member,
-        "The directory that holds everything this member keeps. Default: NAME.gonfalon.";
+        "The directory that holds everything this member keeps. Default: NAME.gonfalon, or NAME.etcd if \
+         the program is called etcd.";
     LISTEN_CLIENT_URLS = "listen-client-urls", Kind::Urls, "http://localhost:2379", Member,
         "Where clients are served, over gRPC and HTTP. Set --advertise-client-urls too.";
     LISTEN_CLIENT_HTTP_URLS = "listen-client-http-urls", Kind::Urls, "", Member,
         "Serves clients' HTTP here, and only gRPC at --listen-client-urls.";
     LISTEN_PEER_URLS = "listen-peer-urls", Kind::Urls, "http://localhost:2380", Member,
         "Where the other members reach this one.";
+    CORS = "cors", Kind::List, "*", Member,
+        "Origins whose scripts may read the pages that clients are served; * is any origin.";
     SOCKET_REUSE_PORT = "socket-reuse-port", Kind::Bool, "false", Member,
         "Lets another process listen at the same port (SO_REUSEPORT).";
     CONFIG_FILE = "config-file", Kind::Path, "", Member,
@@ -200,8 +203,8 @@ options! {
          times --heartbeat-interval.";
     PRE_VOTE = "pre-vote", Kind::Bool, "true", Raft,
         "A candidate asks whether it could win before it disturbs the leader.";
-    SNAPSHOT_COUNT = "snapshot-count", Kind::Number { min: 1, max: i64::MAX }, "10000", Raft,
-        "Log entries between two Raft snapshots.";
+    SNAPSHOT_COUNT = "snapshot-count", Kind::Number { min: 0, max: i64::MAX }, "10000", Raft,
+        "Log entries between two Raft snapshots. 0: 10000.";
     SNAPSHOT_CATCHUP_ENTRIES = "snapshot-catchup-entries" ["experimental-snapshot-catchup-entries"],
         Kind::Number { min: 0, max: i64::MAX }, "5000", Raft,
         "Log entries kept behind a snapshot for followers that are a little behind.";

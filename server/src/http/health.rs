@@ -1,19 +1,21 @@
 //! `/health`, and the checks of `/livez` and `/readyz`, which have a page of their own each.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
 use axum::Router;
 use axum::extract::{Query, State};
-use axum::http::header::{CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use axum::http::header::CONTENT_TYPE;
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
+use bytes::Bytes;
+use gonfalon_core::KeyRange;
+use gonfalon_core::command::{AlarmKind, Range};
 use serde::Serialize;
 
-use gonfalon_core::command::AlarmKind;
-
-use super::{Pages, alarm_name, method_not_allowed};
+use super::{Pages, alarm_name, method_not_allowed, plain};
+use crate::store::Store;
 
 /// How long a check may wait for the cluster: longer than an election, shorter than the patience of
 /// common probes.
@@ -79,21 +81,17 @@ async fn health(State(pages): State<Pages>, method: Method, Query(pairs): Pairs)
     let is_serializable = values(&pairs, "serializable").first() == Some(&"true");
     let found = diagnose(&pages, &values(&pairs, "exclude"), is_serializable).await;
     pages.metrics.health.answered(found.is_ok());
-    match found {
-        Ok(()) => Json(Health {
-            health: "true",
-            reason: String::new(),
-        })
-        .into_response(),
-        Err(reason) => {
-            tracing::warn!(reason, "/health says false");
-            let body = Json(Health {
-                health: "false",
-                reason,
-            });
-            (StatusCode::SERVICE_UNAVAILABLE, body).into_response()
-        }
+    let health = Health {
+        health: if found.is_ok() { "true" } else { "false" },
+        reason: found.err().unwrap_or_default(),
+    };
+    let text = serde_json::to_string(&health).expect("two strings are JSON");
+    if health.health == "true" {
+        // JSON that calls itself text: etcd sets no type, and Go guesses this one.
+        return ([(CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response();
     }
+    tracing::warn!(reason = health.reason, "/health says false");
+    plain(StatusCode::SERVICE_UNAVAILABLE, text + "\n")
 }
 
 /// Alarms first, then the leader, then a read, as etcd does; the first that is wrong is told.
@@ -107,7 +105,8 @@ async fn diagnose(pages: &Pages, excluded: &[&str], is_serializable: bool) -> Re
         return Err(format!("ALARM {name}"));
     }
     if is_serializable {
-        return Ok(());
+        let read = serializable(pages.node.store(), CHECK_MAX).await;
+        return read.map_err(|error| format!("RANGE ERROR:{error}"));
     }
     if pages.node.status().leader.is_none() {
         return Err("RAFT NO LEADER".to_owned());
@@ -142,19 +141,15 @@ async fn page(
         };
         lines.push_str(&line);
     }
-    let plain = [
-        (CONTENT_TYPE, "text/plain; charset=utf-8"),
-        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    ];
     if !is_well {
         tracing::warn!(endpoint, checks = lines, "a health check fails");
         // One more line end, as Go's error pages have it.
-        return (StatusCode::SERVICE_UNAVAILABLE, plain, lines + "\n").into_response();
+        return plain(StatusCode::SERVICE_UNAVAILABLE, lines + "\n");
     }
     if !pairs.iter().any(|(name, _)| name == "verbose") {
         lines.clear();
     }
-    (plain, lines + "ok\n").into_response()
+    plain(StatusCode::OK, lines + "ok\n")
 }
 
 impl Check {
@@ -177,17 +172,34 @@ impl Check {
                     Ok(())
                 }
             }),
-            // Taking the lock is the check: it waits for as long as applying holds it.
-            Self::SerializableRead => {
-                pages.node.store().read(|state, _| state.revision());
-                Ok(())
-            }
+            Self::SerializableRead => serializable(pages.node.store(), CHECK_MAX).await,
             Self::LinearizableRead => linearizable(pages).await,
             Self::NonLearner if pages.node.status().is_learner => {
                 Err("not supported for learner".to_owned())
             }
             Self::NonLearner => Ok(()),
         }
+    }
+}
+
+/// Whether this member answers reads: it does not while its state is locked for too long.
+async fn serializable(store: &Arc<Store>, patience: Duration) -> Result<(), String> {
+    let store = store.clone();
+    let first = Range {
+        limit: 1,
+        keys_only: true,
+        ..Range::of(KeyRange::single(Bytes::from_static(b"\0")))
+    };
+    // On a thread that may wait, or this task would, and with it whatever shares its thread.
+    let read = tokio::task::spawn_blocking(move || {
+        store.read(|state, history| state.range(&first, history))
+    });
+    match tokio::time::timeout(patience, read).await {
+        Ok(Ok(Ok(Ok(_)))) => Ok(()),
+        Ok(Ok(Ok(Err(refused)))) => Err(format!("etcdserver: {refused}")),
+        Ok(Ok(Err(failed))) => Err(failed.to_string()),
+        Ok(Err(ended)) => Err(ended.to_string()),
+        Err(_) => Err("context deadline exceeded".to_owned()),
     }
 }
 
@@ -204,4 +216,36 @@ fn values<'a>(pairs: &'a [(String, String)], name: &str) -> Vec<&'a str> {
         .iter()
         .filter(|(key, value)| key == name && !value.is_empty());
     of_name.map(|(_, value)| value.as_str()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_member_whose_state_is_locked_does_not_answer_reads() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Arc::new(Store::open_for_test(&dir));
+        let patience = Duration::from_secs(20);
+        assert_eq!(serializable(&store, patience).await, Ok(()));
+
+        let (release, released) = mpsc::channel::<()>();
+        let (lock, is_locked) = mpsc::channel();
+        let locked = store.clone();
+        let holder = std::thread::spawn(move || {
+            locked.while_locked(|| {
+                lock.send(()).unwrap();
+                // Ends when the sender is dropped.
+                released.recv().expect_err("nothing is sent");
+            });
+        });
+        is_locked.recv().unwrap();
+        let read = serializable(&store, Duration::from_millis(50)).await;
+        assert_eq!(read, Err("context deadline exceeded".to_owned()));
+        drop(release);
+        holder.join().unwrap();
+        assert_eq!(serializable(&store, patience).await, Ok(()));
+    }
 }

@@ -13,7 +13,7 @@ use hyper::service::Service;
 use tower::Service as _;
 
 use crate::api::{Answering as GrpcAnswering, Grpc};
-use crate::http::{Answering, Counted, Sent, with_not_found};
+use crate::http::{Answering, Counted, Sent};
 
 /// The services behind the client port. Cheap to clone.
 ///
@@ -26,10 +26,7 @@ pub(crate) struct Front {
 
 impl Front {
     pub(crate) fn new(grpc: Counted<Grpc>, pages: Router) -> Self {
-        Self {
-            grpc,
-            pages: with_not_found(pages),
-        }
+        Self { grpc, pages }
     }
 }
 

@@ -19,6 +19,7 @@ use tokio::sync::watch;
 
 use super::expire::LeaseClock;
 use super::pending::Pending;
+use super::shorten::LogSizes;
 use super::snapshot::SnapshotDir;
 use crate::limits::{APPLY_BYTES_MAX, APPLY_ENTRIES_MAX};
 use crate::raft::{LogId, Payload, StoredMembership, TypeConfig};
@@ -32,6 +33,7 @@ pub(super) struct Applier {
     pub(super) pending: Arc<Pending>,
     pub(super) leases: Arc<LeaseClock>,
     pub(super) applied: watch::Sender<u64>,
+    pub(super) sizes: Arc<LogSizes>,
     /// Whether the node is open. Until then there is no snapshot to offer: what is on disk *is* the
     /// state.
     pub(super) is_open: Arc<AtomicBool>,
@@ -82,6 +84,7 @@ impl Applier {
         self.leases.applied(&leases);
         self.answer(&batches, replies);
         self.applied.send_replace(last.index);
+        self.sizes.applied(last.index, group.bytes);
         for responder in group.responders {
             responder.send(());
         }

@@ -16,6 +16,7 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
+use super::dial::Dial;
 use super::meter::Asking;
 use super::{Identity, LeaseRemaining};
 use crate::limits::{PEER_MESSAGE_BYTES_MAX, PROBE_TIMEOUT};
@@ -117,14 +118,11 @@ impl Peers {
             return Ok(());
         }
         let url = urls.first().ok_or(PeerError::Unknown(member))?;
-        let bad = |error: tonic::transport::Error| PeerError::BadUrl {
-            url: url.clone(),
-            why: error.to_string(),
-        };
+        let bad = |(url, why)| PeerError::BadUrl { url, why };
+        let dial = Dial::new(member, urls, self.timeout).map_err(bad)?;
+        // Only a name for the member: where it is reached is `dial`'s business.
         let endpoint = Endpoint::from_shared(url.clone())
-            .map_err(bad)?
-            .connect_timeout(self.timeout)
-            .tcp_nodelay(true)
+            .map_err(|error| bad((url.clone(), error.to_string())))?
             .http2_keep_alive_interval(Duration::from_secs(5))
             .keep_alive_timeout(Duration::from_secs(5))
             .keep_alive_while_idle(true)
@@ -137,7 +135,8 @@ impl Peers {
         };
         let metrics = self.metrics(member);
         let client = || {
-            let channel = InterceptedService::new(endpoint.connect_lazy(), address.clone());
+            let channel = endpoint.connect_with_connector_lazy(dial.clone());
+            let channel = InterceptedService::new(channel, address.clone());
             PeerClient::new(Asking::new(channel, metrics.clone()))
                 .max_decoding_message_size(PEER_MESSAGE_BYTES_MAX)
                 .max_encoding_message_size(PEER_MESSAGE_BYTES_MAX)

@@ -19,6 +19,7 @@ use super::network::Network;
 use super::pending::Pending;
 use super::propose::Proposer;
 use super::read::ReadIndex;
+use super::shorten::LogSizes;
 use super::{Inner, Node, NodeError};
 use crate::config::AutoCompaction;
 use crate::metrics::Metrics;
@@ -141,12 +142,14 @@ impl Node {
         let pending = Arc::new(Pending::default());
         let leases = Arc::new(LeaseClock::default());
         let is_open = Arc::new(AtomicBool::new(false));
+        let sizes = Arc::new(LogSizes::default());
         let applier = Applier {
             origin: identity.member_id,
             store: store.clone(),
             pending: pending.clone(),
             leases: leases.clone(),
             applied: applied_sender,
+            sizes: sizes.clone(),
             is_open: is_open.clone(),
         };
         let raft = openraft::Raft::new(
@@ -183,6 +186,7 @@ impl Node {
         node.learn_peers(membership.nodes());
         node.found(&config).await?;
         node.spawn_rest(tasks);
+        node.spawn_shorten(sizes, tasks);
         node.start(&config, dir, fail_stop, publisher, tasks);
         Ok(node)
     }

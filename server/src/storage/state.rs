@@ -28,7 +28,7 @@ use prost::Message;
 use rocksdb::{ColumnFamily, DB, FlushOptions, WriteBatch, WriteOptions};
 
 use self::compact::Compactor;
-use super::{FailStop, StorageError};
+use super::{FailStop, StorageError, space};
 use crate::metrics::Sweeps;
 use crate::raft::{LogId, StoredMembership, log_id_to_pb, stored_membership_to_pb};
 
@@ -202,7 +202,18 @@ impl StateDb {
     }
 
     /// Rewrites all files, so that what was deleted gives its space back. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError::NoSpace`] if the new files do not fit beside the old ones; nothing was done.
     pub fn defragment(&self) -> Result<(), StorageError> {
+        // One family after the other is written anew, and its old files are deleted after that. How
+        // much of them is live is an estimate; if it is too low, RocksDB fails half-way and takes no
+        // more writes.
+        let sizes = options::ALL.map(|name| self.property(name, "rocksdb.live-sst-files-size"));
+        let largest = sizes.into_iter().max().unwrap_or(0);
+        space::require(&self.files.dir, largest + self.unflushed_bytes())?;
+        let failed_before = self.background_errors();
         self.flush()?;
         for name in options::ALL {
             let family = self.files.family(name);
@@ -210,7 +221,22 @@ impl StateDb {
                 .db
                 .compact_range_cf(family, None::<&[u8]>, None::<&[u8]>);
         }
+        // Compacting says nothing of how it went.
+        if self.background_errors() > failed_before {
+            let why = "RocksDB could not write the new files; its LOG says why";
+            return Err(self.files.error("defragmenting", why));
+        }
         Ok(())
+    }
+
+    /// How often RocksDB has failed in the background.
+    fn background_errors(&self) -> u64 {
+        // One count for all families, kept with the default one.
+        let count = self
+            .files
+            .db
+            .property_int_value("rocksdb.background-errors");
+        count.ok().flatten().unwrap_or(0)
     }
 
     /// Bytes on disk and waiting to be written to it.
@@ -236,16 +262,18 @@ impl StateDb {
     }
 
     fn sum(&self, properties: &[&str]) -> u64 {
-        let of = |name, property: &str| {
-            let family = self.files.family(name);
-            self.files.db.property_int_value_cf(family, property)
-        };
         options::ALL
             .iter()
-            .flat_map(|name| properties.iter().map(move |property| of(name, property)))
-            // A property that RocksDB does not know would be an error of ours, caught by a test.
-            .map(|value| value.ok().flatten().unwrap_or(0))
+            .flat_map(|name| properties.iter().map(move |property| (name, property)))
+            .map(|(name, property)| self.property(name, property))
             .sum()
+    }
+
+    fn property(&self, family: &'static str, property: &str) -> u64 {
+        let family = self.files.family(family);
+        let value = self.files.db.property_int_value_cf(family, property);
+        // A property that RocksDB does not know would be an error of ours, caught by a test.
+        value.ok().flatten().unwrap_or(0)
     }
 
     /// Returns when what a compaction at `revision` dropped is gone from the database too.

@@ -1,11 +1,17 @@
 //! What a member that has lost its cluster tells clients and probes.
 
+use std::task::Poll;
 use std::time::Duration;
 
 use futures::{StreamExt as _, stream};
+use gonfalon_core::{Command, LeaseId};
 use gonfalon_proto::etcdserverpb::lease_client::LeaseClient;
 use gonfalon_proto::etcdserverpb::maintenance_client::MaintenanceClient;
-use gonfalon_proto::etcdserverpb::{LeaseKeepAliveRequest, LeaseKeepAliveResponse, StatusRequest};
+use gonfalon_proto::etcdserverpb::{
+    LeaseKeepAliveRequest, LeaseKeepAliveResponse, MoveLeaderRequest, PutRequest, StatusRequest,
+};
+use gonfalon_server::limits::{BATCH_COMMANDS_MAX, IN_FLIGHT_MAX, QUEUE_COMMANDS_MAX};
+use gonfalon_server::node::NodeError;
 use tonic::{Code, IntoStreamingRequest as _, Status, Streaming};
 
 use crate::member::{Member, PATIENCE};
@@ -113,7 +119,7 @@ async fn a_member_without_a_quorum_says_so_to_whoever_looks_after_it() {
         let health = asked.page("/health").await;
         assert!(health.starts_with("HTTP/1.1 503 "), "{health}");
         assert!(
-            health.ends_with(r#"{"health":"false","reason":"RAFT NO LEADER"}"#),
+            health.ends_with("{\"health\":\"false\",\"reason\":\"RAFT NO LEADER\"}\n"),
             "{health}"
         );
         let local = asked.page("/health?serializable=true").await;
@@ -136,4 +142,52 @@ async fn a_member_without_a_quorum_says_so_to_whoever_looks_after_it() {
         assert!(counted.iter().sum::<u64>() > 0, "what /readyz read failed");
         asked.stop().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_when_too_many_wait_is_refused() {
+    let (asked, others) = cluster(true).await;
+    stream::iter(others)
+        .for_each_concurrent(2, Member::stop)
+        .await;
+    // Some are on their way to a log already, and make room in the queue.
+    let most = QUEUE_COMMANDS_MAX + (IN_FLIGHT_MAX + 1) * BATCH_COMMANDS_MAX;
+    let mut waiting = Vec::new();
+    let refused = loop {
+        let revoke = Command::LeaseRevoke {
+            id: LeaseId::new(1),
+        };
+        let mut proposed = Box::pin(asked.node.propose(revoke));
+        match futures::poll!(&mut proposed) {
+            Poll::Pending => waiting.push(proposed),
+            Poll::Ready(answer) => break answer.unwrap_err(),
+        }
+        assert!(waiting.len() <= most, "nobody is refused");
+    };
+    assert_eq!(refused, NodeError::TooManyRequests);
+    assert!(waiting.len() >= QUEUE_COMMANDS_MAX, "{}", waiting.len());
+    let put = PutRequest {
+        key: "k".into(),
+        ..Default::default()
+    };
+    let refused = asked.kv().put(put).await.unwrap_err();
+    let text = "etcdserver: too many requests";
+    assert_eq!(refusal(&refused), (Code::Unknown, text));
+    drop(waiting);
+    asked.stop().await;
+}
+
+/// etcd says the same when the caller's time is up; without that it would wait for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn leadership_that_nobody_takes_stays_and_the_caller_is_told() {
+    let (leader, mut others) = cluster(true).await;
+    let target = others.remove(0);
+    let target_id = target.node.status().member_id.get();
+    target.stop().await;
+    let mut maintenance = MaintenanceClient::new(leader.channel.clone());
+    let refused = maintenance
+        .move_leader(MoveLeaderRequest { target_id })
+        .await;
+    let text = "etcdserver: request timed out, leader transfer took too long";
+    assert_eq!(refusal(&refused.unwrap_err()), (Code::Unknown, text));
 }

@@ -7,4 +7,5 @@ mod leaderless;
 mod lock;
 mod member;
 mod range;
+mod snapshot;
 mod watch;

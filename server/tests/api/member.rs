@@ -119,6 +119,12 @@ impl Member {
         self.stopped.await.unwrap();
     }
 
+    /// A connection beside the one that is shared.
+    pub(crate) fn connect(&self) -> Channel {
+        let url = format!("http://{}", self.address);
+        Channel::from_shared(url).unwrap().connect_lazy()
+    }
+
     /// What a browser would be told, headers and all.
     pub(crate) async fn page(&self, path: &str) -> String {
         let mut stream = TcpStream::connect(self.address).await.unwrap();

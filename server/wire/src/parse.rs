@@ -21,7 +21,7 @@ use crate::Refusal;
 /// How much one request may ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of a write, encoded.
+    /// Bytes of a write, encoded, with what etcd puts around it.
     pub request_bytes: usize,
     /// Operations of a transaction: the longest of its three lists, plus that of those within.
     pub txn_ops: usize,
@@ -73,9 +73,18 @@ pub fn range(request: pb::RangeRequest) -> Result<Read, Refusal> {
 /// A read that is answered in pieces: in key order, and without filters.
 pub fn range_stream(request: pb::RangeRequest) -> Result<Read, Refusal> {
     let read = range(request)?;
-    // With a target but no order, etcd sorts what it returns; pieces cannot be sorted together.
-    if read.range.sort.target != SortTarget::Key || read.range.sort.order == SortOrder::Descend {
-        return Err(Refusal::StreamSortOrder);
+    // A target without an order changes nothing here: where the answer of a plain read would be
+    // sorted by it, pieces cannot be sorted together, and come in key order.
+    match read.range.sort {
+        Sort {
+            order: SortOrder::None,
+            ..
+        }
+        | Sort {
+            order: SortOrder::Ascend,
+            target: SortTarget::Key,
+        } => {}
+        _ => return Err(Refusal::StreamSortOrder),
     }
     if !read.range.is_unfiltered() {
         return Err(Refusal::StreamRevisionFilter);
@@ -142,11 +151,20 @@ pub fn lease_ttl(seconds: i64, limits: &Limits) -> i64 {
 }
 
 fn within_size(size: usize, limits: &Limits) -> Result<(), Refusal> {
-    if size > limits.request_bytes {
+    if size + envelope_bytes(size) > limits.request_bytes {
         Err(Refusal::RequestTooLarge)
     } else {
         Ok(())
     }
+}
+
+/// What etcd counts around a request of `size` bytes: it measures what it puts into its log.
+///
+/// That has a header (3 bytes) with the request's number, whose upper 16 bits are the member's: 10
+/// bytes with most members' ids, and one more or less with some. The request itself follows as a
+/// field: a tag of one byte and its length.
+fn envelope_bytes(size: usize) -> usize {
+    3 + 10 + 1 + prost::length_delimiter_len(size)
 }
 
 fn effect(request: &pb::TxnRequest) -> Effect {

@@ -167,6 +167,9 @@ refusals! {
     /// This member did not catch up in time.
     TimeoutApply = Unavailable,
         "etcdserver: request timed out, waiting for the applied index took too long";
+    /// Leadership did not move in time. (etcd has no code for it and sends `Unknown`.)
+    TimeoutLeaderTransfer = Unknown,
+        "etcdserver: request timed out, leader transfer took too long";
     /// Too few members are healthy for a change of members.
     Unhealthy = Unavailable, "etcdserver: unhealthy cluster";
 
@@ -185,7 +188,10 @@ refusals! {
     /// A streamed range has every key of its range.
     StreamRevisionFilter = Unimplemented, "RangeStream does not support revision filters";
 
-    /// The disk failed; the member is about to stop. (etcd has no text for this.)
+    /// The disk has too little room for this. (etcd has no text for this.)
+    DiskFull = ResourceExhausted, "gonfalon: not enough free disk space";
+    /// The disk failed. If that was in a write, the member is about to stop. (etcd has no text for
+    /// this.)
     Storage = Unknown, "gonfalon: storage failed";
 }
 

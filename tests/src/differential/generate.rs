@@ -72,7 +72,7 @@ impl Generator {
         let call = match self.rng.random_range(0..1000) {
             0..250 => Call::Put(self.put()),
             250..450 => Call::Range(self.range()),
-            450..500 => Call::RangeStream(self.streamed_range()),
+            450..500 => Call::RangeStream(self.range()),
             500..560 => Call::DeleteRange(self.delete()),
             560..820 => Call::Txn(self.txn()),
             820..890 => self.lease(),

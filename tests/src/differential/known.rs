@@ -63,7 +63,9 @@ pub const DIFFERENCES: &[Difference] = &[
         applies: to_current,
         rewrite: |call, answer, _| {
             each_range(call, answer, &mut |request, response| {
-                if request.keys_only && request.sort_target != SORT_TARGET_VALUE {
+                let is_streamed = matches!(call, Call::RangeStream(_));
+                let by_value = request.sort_target == SORT_TARGET_VALUE;
+                if request.keys_only && (is_streamed || !by_value) {
                     response.kvs.iter_mut().for_each(|kv| kv.lease = 0);
                 }
             });
@@ -94,6 +96,9 @@ pub const DIFFERENCES: &[Difference] = &[
             };
             if let Some(text) = unstreamable(request) {
                 *answer = Answer::error(Code::Unimplemented, text);
+            } else if let Answer::Range(response) = answer {
+                // A target without an order sorts what the limit has left.
+                response.kvs.sort_by(|a, b| a.key.cmp(&b.key));
             }
         },
     },
@@ -104,7 +109,7 @@ pub const DIFFERENCES: &[Difference] = &[
         applies: |reference, _| has_loose_ties(reference),
         rewrite: |call, answer, _| {
             each_range(call, answer, &mut |request, response| {
-                if request.sort_target != 0 {
+                if request.sort_target != 0 && !matches!(call, Call::RangeStream(_)) {
                     sort_like_go_1_19(request, response);
                 }
             });

@@ -306,5 +306,6 @@ async fn the_health_service_serves(server: Server) {
         service: "nobody".into(),
     };
     let refused = health.check(unknown).await.expect_err("no such service");
-    assert_eq!(refused.code(), Code::NotFound);
+    let said = (refused.code(), refused.message());
+    assert_eq!(said, (Code::NotFound, "unknown service"));
 }

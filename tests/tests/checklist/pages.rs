@@ -4,14 +4,16 @@ use std::collections::BTreeSet;
 
 use gonfalon_tests::binaries::Server;
 use gonfalon_tests::cluster::Cluster;
-use gonfalon_tests::raw::http_get;
+use gonfalon_tests::raw::{http_ask, http_get};
 
-use super::one;
+use super::{one, one_with};
 
 items! {
     always {
         the_version_page_names_server_and_cluster,
         metrics_count_what_was_done,
+        pages_say_what_they_are,
+        scripts_of_other_origins_may_read_what_is_allowed,
     }
     now {
         item_29_metrics_have_the_names_that_dashboards_read,
@@ -110,6 +112,80 @@ async fn the_version_page_names_server_and_cluster(server: Server) {
     assert_eq!(page["etcdcluster"], format!("{minor}.0"));
 }
 
+/// The value of a header, if there is one.
+fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    head.lines()
+        .filter_map(|line| line.split_once(": "))
+        .find(|(header, _)| header.eq_ignore_ascii_case(name))
+        .map(|(_, value)| value)
+}
+
+async fn pages_say_what_they_are(server: Server) {
+    let (cluster, _client) = one(server).await;
+    let endpoint = cluster.member(0).endpoint();
+    let (text, json) = ("text/plain; charset=utf-8", "application/json");
+    let metrics = "text/plain; version=0.0.4; charset=utf-8";
+    for (method, path, code, kind, is_for_people) in [
+        ("GET", "/health", 200, text, false),
+        ("HEAD", "/health", 405, text, true),
+        ("POST", "/health", 405, text, true),
+        ("GET", "/version", 200, json, false),
+        ("POST", "/version", 405, text, true),
+        ("GET", "/metrics", 200, metrics, false),
+        ("POST", "/metrics", 200, metrics, false),
+        ("PUT", "/metrics", 200, metrics, false),
+        ("GET", "/nowhere", 404, text, true),
+    ] {
+        let answer = http_ask(&endpoint, method, path, "").await;
+        let (head, _) = answer.expect("an answer");
+        let what = format!("{method} {path}: {head}");
+        assert!(head.starts_with(&format!("HTTP/1.1 {code} ")), "{what}");
+        assert_eq!(header(&head, "content-type"), Some(kind), "{what}");
+        let sniff = is_for_people.then_some("nosniff");
+        assert_eq!(header(&head, "x-content-type-options"), sniff, "{what}");
+        let allow = (code == 405).then_some("GET");
+        assert_eq!(header(&head, "allow"), allow, "{what}");
+    }
+}
+
+async fn scripts_of_other_origins_may_read_what_is_allowed(server: Server) {
+    let listed = ["--cors", "http://a.example,http://b.example"];
+    let (of_a, of_c) = (
+        "Origin: http://a.example\r\n",
+        "Origin: http://c.example\r\n",
+    );
+    for (flags, headers, allowed) in [
+        (&[][..], "", Some("*")),
+        (&[], of_a, Some("*")),
+        (&listed, "", None),
+        (&listed, of_a, Some("http://a.example")),
+        (&listed, of_c, None),
+    ] {
+        let (cluster, _client) = one_with(server, flags).await;
+        let endpoint = cluster.member(0).endpoint();
+        for (method, path, code) in [
+            ("GET", "/version", 200),
+            ("GET", "/nowhere", 404),
+            ("OPTIONS", "/version", 200),
+            ("OPTIONS", "/nowhere", 200),
+        ] {
+            let answer = http_ask(&endpoint, method, path, headers).await;
+            let (head, _) = answer.expect("an answer");
+            let what = format!("{flags:?} {method} {path} {headers}: {head}");
+            assert!(head.starts_with(&format!("HTTP/1.1 {code} ")), "{what}");
+            let origin = header(&head, "access-control-allow-origin");
+            assert_eq!(origin, allowed, "{what}");
+            for (name, value) in [
+                ("methods", "POST, GET, OPTIONS, PUT, DELETE"),
+                ("headers", "accept, content-type, authorization"),
+            ] {
+                let said = header(&head, &format!("access-control-allow-{name}"));
+                assert_eq!(said, allowed.map(|_| value), "{what}");
+            }
+        }
+    }
+}
+
 async fn health_is_told_with_its_reason(server: Server) {
     let (cluster, _client) = one(server).await;
     let endpoint = cluster.member(0).endpoint();
@@ -141,9 +217,7 @@ async fn a_member_without_quorum_lives_but_is_not_ready(server: Server) {
     );
     let (code, health) = page("/health").await;
     assert_eq!(code, 503, "{health}");
-    assert!(
-        health.starts_with("{\"health\":\"false\",\"reason\":\""),
-        "{health}"
-    );
+    let is_told = health.starts_with("{\"health\":\"false\",\"reason\":\"");
+    assert!(is_told && health.ends_with("\"}\n"), "{health}");
     assert_eq!(page("/readyz").await.0, 503);
 }

@@ -18,6 +18,7 @@ items! {
         item_22_every_error_of_locks_and_elections_is_unknown,
         a_lock_is_a_key_named_by_its_lease,
         an_election_takes_no_larger_values_than_a_put,
+        a_lock_has_no_larger_name_than_a_key,
         a_second_lock_waits_for_the_first,
         a_waiter_that_gives_up_leaves_nothing_behind,
         a_lock_falls_with_its_lease,
@@ -195,6 +196,21 @@ async fn an_election_takes_no_larger_values_than_a_put(server: Server) {
         value: of(1_600_000).value,
     };
     let refused = election.proclaim(proclaim).await;
+    assert_refused(refused, Code::Unknown, text);
+}
+
+async fn a_lock_has_no_larger_name_than_a_key(server: Server) {
+    let (_cluster, client) = one(server).await;
+    let name = "n".repeat(1_600_000);
+    let text = "etcdserver: request is too large";
+    let request = LockRequest {
+        name: name.clone().into(),
+        lease: 0,
+    };
+    let refused = client.lock.clone().lock(request).await;
+    assert_refused(refused, Code::Unknown, text);
+    let request = UnlockRequest { key: name.into() };
+    let refused = client.lock.clone().unlock(request).await;
     assert_refused(refused, Code::Unknown, text);
 }
 

@@ -15,6 +15,7 @@ items! {
         item_39_a_config_file_overrides_flags_and_environment,
         item_40_listening_needs_an_advertised_address,
         environment_stands_in_for_flags,
+        a_member_is_reached_at_whichever_of_its_peer_urls_works,
     }
     now {}
 }
@@ -135,4 +136,30 @@ async fn environment_stands_in_for_flags(server: Server) {
     cluster.start_member_as(0, command).expect("it starts");
     cluster.ready().await.expect("it is ready");
     assert_eq!(name_of_the_member(&cluster).await, "from-environment");
+}
+
+async fn a_member_is_reached_at_whichever_of_its_peer_urls_works(server: Server) {
+    let mut cluster = Cluster::prepare(server, 3, &[]).expect("directories and ports");
+    // In the order of the ports, which is etcd's too, the dead one comes first.
+    let dead = "http://127.0.0.1:1";
+    let good = |at: usize| format!("http://127.0.0.1:{}", cluster.member(at).peer_port());
+    let all: Vec<String> = (0..3)
+        .flat_map(|at| [format!("m{at}={dead}{at}"), format!("m{at}={}", good(at))])
+        .collect();
+    let commands: Vec<Command> = (0..3)
+        .map(|at| {
+            let mut command = cluster.command(at);
+            let own = format!("{dead}{at},{}", good(at));
+            command.args(["--initial-advertise-peer-urls", &own]);
+            command.args(["--initial-cluster", &all.join(",")]);
+            command
+        })
+        .collect();
+    for (at, command) in commands.into_iter().enumerate() {
+        cluster.start_member_as(at, command).expect("it starts");
+    }
+    cluster.ready().await.expect("all know one leader");
+    let leader = cluster.leader().await.expect("a leader");
+    let other = cluster.client((leader + 1) % 3);
+    other.put("a", "1").await.expect("a put through a follower");
 }

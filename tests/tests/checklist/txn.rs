@@ -18,6 +18,8 @@ const TOO_MANY: &str = "etcdserver: too many operations in txn request";
 /// `VALUE` and `VERSION` among the targets.
 const VALUE: i32 = 3;
 const VERSION: i32 = 0;
+/// Among the relations.
+const EQUAL: i32 = 0;
 
 items! {
     always {
@@ -27,6 +29,7 @@ items! {
         item_10_inner_headers_have_a_revision_and_nothing_else,
         item_34_operations_of_nested_transactions_share_one_budget,
         the_limits_are_options,
+        transactions_nest_as_deep_as_their_budget_allows,
         a_comparison_over_a_range_holds_for_every_key,
         an_operation_without_a_request_is_refused,
     }
@@ -218,6 +221,30 @@ async fn the_limits_are_options(server: Server) {
     let refused = kv.put(put_of(600_000)).await.expect_err("it is refused");
     assert_eq!(refused.code(), Code::ResourceExhausted, "{refused:?}");
     assert!(refused.message().ends_with(" vs. 534288)"), "{refused:?}");
+}
+
+async fn transactions_nest_as_deep_as_their_budget_allows(server: Server) {
+    let (_cluster, client) = one(server).await;
+    let nested = |depth: usize| {
+        let mut txn = TxnRequest::default();
+        for _ in 0..depth {
+            txn = all_of(vec![op(txn)]);
+        }
+        // Not taken: clients of tonic cannot read answers that are as deep.
+        TxnRequest {
+            compare: vec![compare("missing", EQUAL, VERSION, TargetUnion::Version(1))],
+            ..txn
+        }
+    };
+    for depth in [1, 49, 50, 60, 128] {
+        let answer = send(&client, nested(depth)).await;
+        let answer = answer.unwrap_or_else(|status| panic!("{depth} deep: {status}"));
+        assert!(!answer.succeeded && answer.responses.is_empty());
+    }
+    for depth in [129, 500] {
+        let refused = send(&client, nested(depth)).await;
+        assert_refused(refused, Code::InvalidArgument, TOO_MANY);
+    }
 }
 
 /// etcd 3.4.23 fails this: members that owe nobody an answer do the puts (fixed in 3.7.0).

@@ -8,10 +8,12 @@ use gonfalon_tests::cluster::Cluster;
 
 use super::{PATIENCE, SOME, advance, under_load, verify};
 
-/// Which system calls fail with EIO.
+/// Which system calls fail, and how: with EIO if nothing else is said.
 struct Faults {
     /// Separated by commas.
     calls: &'static str,
+    /// Its name, and what the system calls it.
+    error: (&'static str, &'static str),
     /// From which on, in each thread.
     when: &'static str,
     /// Only on these files, from the data directory; none: on all.
@@ -21,7 +23,13 @@ struct Faults {
 impl Faults {
     fn new(calls: &'static str, when: &'static str) -> Self {
         let files = Vec::new();
-        Self { calls, when, files }
+        let error = ("EIO", "Input/output error");
+        Self {
+            calls,
+            error,
+            when,
+            files,
+        }
     }
 }
 
@@ -33,8 +41,9 @@ fn start_with_faults(cluster: &mut Cluster, at: usize, faults: &Faults) {
     command.args(["-D", "-f", "-qqq", "--seccomp-bpf", "-o"]);
     command.arg(cluster.dir().join("strace.log"));
     let Faults { calls, when, .. } = faults;
+    let (error, _) = faults.error;
     command.args(["-e", &format!("trace={calls}")]);
-    command.args(["-e", &format!("inject={calls}:error=EIO:{when}")]);
+    command.args(["-e", &format!("inject={calls}:error={error}:{when}")]);
     for file in &faults.files {
         let path = cluster.member(at).data_dir().join(file);
         command.arg("-P").arg(path);
@@ -45,14 +54,11 @@ fn start_with_faults(cluster: &mut Cluster, at: usize, faults: &Faults) {
 }
 
 /// Waits until a member ends because its disk failed.
-async fn assert_stops(cluster: &mut Cluster, at: usize) {
+async fn assert_stops(cluster: &mut Cluster, at: usize, why: &str) {
     let status = cluster.wait(at, PATIENCE).await.expect("it stops");
     let log = std::fs::read_to_string(cluster.member(at).log()).expect("it has a log");
     assert_eq!(status.code(), Some(1), "{log}");
-    for words in [
-        "storage failed; this member must stop",
-        "Input/output error",
-    ] {
+    for words in ["storage failed; this member must stop", why] {
         assert!(log.contains(words), "{words:?} is not in its log:\n{log}");
     }
 }
@@ -70,7 +76,7 @@ async fn nothing_is_lost_with(faults: &Faults, leads: bool) {
         cluster.ready().await.expect("it comes back");
         lead(&cluster, victim).await;
     }
-    assert_stops(&mut cluster, victim).await;
+    assert_stops(&mut cluster, victim, faults.error.1).await;
     advance(&workload, SOME).await;
     cluster.start_member(victim).expect("it starts");
     verify(cluster, workload).await;
@@ -111,4 +117,14 @@ async fn a_member_that_cannot_write_its_log_says_so_and_stops() {
         ..Faults::new("write,pwrite64,writev", "when=20+")
     };
     nothing_is_lost_with(&faults, false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost_when_the_disk_of_a_leader_is_full() {
+    let faults = Faults {
+        files: (1..100).map(|at| format!("raft/{at:06}.log")).collect(),
+        error: ("ENOSPC", "No space left on device"),
+        ..Faults::new("write,pwrite64,writev", "when=60+")
+    };
+    nothing_is_lost_with(&faults, true).await;
 }

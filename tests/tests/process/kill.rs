@@ -56,3 +56,28 @@ async fn nothing_is_lost_when_members_are_killed_in_turn_without_a_rest() {
     }
     verify(cluster, workload).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_five_members_any_three_go_on() {
+    let (mut cluster, workload) = under_load(5, &[]).await;
+    let leader = cluster.leader().await.expect("a leader");
+    let dead = [leader, (leader + 1) % 5];
+    for at in dead {
+        cluster.kill(at).expect("it runs");
+    }
+    advance(&workload, SOME).await;
+    for at in dead {
+        cluster.start_member(at).expect("it starts");
+    }
+    cluster.ready().await.expect("they come back");
+    // Those who were dead are needed now.
+    let needed: Vec<usize> = (0..5).filter(|at| !dead.contains(at)).take(2).collect();
+    for &at in &needed {
+        cluster.kill(at).expect("it runs");
+    }
+    advance(&workload, SOME).await;
+    for &at in &needed {
+        cluster.start_member(at).expect("it starts");
+    }
+    verify(cluster, workload).await;
+}

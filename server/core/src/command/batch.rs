@@ -10,8 +10,9 @@ use crate::MemberId;
 /// The first byte of every batch: which encoding follows.
 const FORMAT: u8 = 1;
 
-/// Transactions are nested at most so deep. The wire's parser stops far above that.
-pub(super) const NESTING_MAX: usize = 128;
+/// Transactions are nested at most so deep: as many as etcd's default of 128 operations allows, the
+/// outermost, one in each other, and a last one without any.
+pub const NESTING_MAX: usize = 129;
 
 /// Commands that are proposed together and carried out in order, each on its own.
 #[derive(Debug, Clone, PartialEq, Eq)]

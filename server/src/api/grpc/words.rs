@@ -50,6 +50,9 @@ fn translation(status: &Status) -> Option<Status> {
     match status.code() {
         Code::OutOfRange => too_large(status.message()),
         Code::Unimplemented => compressed(status.message()),
+        Code::NotFound if status.message() == "service not registered" => {
+            Some(Status::not_found("unknown service"))
+        }
         _ => None,
     }
 }

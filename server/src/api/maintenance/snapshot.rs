@@ -3,19 +3,17 @@
 //! etcd's tools demand that the whole is 32 bytes more than a multiple of 512, the size of a page
 //! being such a multiple there. Zeros fill up what our file is short of it.
 
-use std::io;
-use std::path::Path;
+use std::io::{self, Read};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
 use gonfalon_proto::etcdserverpb as pb;
 use sha2::{Digest as _, Sha256};
-use tokio::fs::File;
-use tokio::io::AsyncReadExt as _;
 use tonic::Status;
 
 use crate::api::status;
+use crate::store::Backup;
 use crate::version;
 
 const BLOB_BYTES: usize = 32 * 1024;
@@ -27,56 +25,61 @@ const _: () = assert!(
     "only the last blob is filled up"
 );
 
-/// The messages of the snapshot in the file at `path`, which is deleted: the open handle keeps its
-/// contents until the stream ends, however it ends.
-pub(super) async fn blobs(
-    path: &Path,
-) -> io::Result<BoxStream<'static, Result<pb::SnapshotResponse, Status>>> {
-    let file = File::open(path).await?;
-    tokio::fs::remove_file(path).await?;
-    let size = file.metadata().await?.len();
+/// The messages of the snapshot, which goes with the stream, however that ends.
+pub(super) fn blobs(backup: Backup) -> BoxStream<'static, Result<pb::SnapshotResponse, Status>> {
+    let size = backup.size_bytes();
+    messages(backup, size)
+}
+
+/// The messages of a file of `size` bytes.
+fn messages(
+    file: impl Read + Send + 'static,
+    size: u64,
+) -> BoxStream<'static, Result<pb::SnapshotResponse, Status>> {
     let sending = Sending {
         file,
         remaining: size.next_multiple_of(UNIT_BYTES),
         hash: Sha256::new(),
     };
-    let blobs = stream::unfold(Some(sending), |sending| async {
-        let (message, rest) = match sending?.next().await {
+    stream::unfold(Some(sending), |sending| async {
+        let sending = sending?;
+        // Reading blocks, and a checksum of so much takes a while.
+        let next = tokio::task::spawn_blocking(|| sending.next()).await;
+        let (message, rest) = match next.map_err(io::Error::other).flatten() {
             Ok((message, rest)) => (Ok(message), rest),
             Err(error) => (Err(status::storage(error).into()), None),
         };
         Some((message, rest))
-    });
-    Ok(blobs.boxed())
+    })
+    .boxed()
 }
 
 /// What is still to be sent.
-struct Sending {
-    file: File,
+struct Sending<R> {
+    file: R,
     /// Bytes, with those that fill up the last unit.
     remaining: u64,
     hash: Sha256,
 }
 
-impl Sending {
+impl<R: Read> Sending<R> {
     /// The next message, and what comes after it.
-    async fn next(mut self) -> io::Result<(pb::SnapshotResponse, Option<Self>)> {
+    fn next(mut self) -> io::Result<(pb::SnapshotResponse, Option<Self>)> {
         if self.remaining == 0 {
             let checksum = self.hash.finalize();
             return Ok((message(Bytes::copy_from_slice(&checksum), 0), None));
         }
-        let blob = self.blob().await?;
+        let blob = self.blob()?;
         self.hash.update(&blob);
         self.remaining -= blob.len() as u64;
         Ok((message(blob, self.remaining), Some(self)))
     }
 
     /// Reads as much as a blob holds; zeros stand for what lies behind the end of the file.
-    async fn blob(&mut self) -> io::Result<Bytes> {
+    fn blob(&mut self) -> io::Result<Bytes> {
         let size = usize::try_from(self.remaining).map_or(BLOB_BYTES, |left| left.min(BLOB_BYTES));
-        let mut blob = BytesMut::with_capacity(size);
-        let mut rest = (&mut self.file).take(size as u64);
-        while rest.read_buf(&mut blob).await? > 0 {}
+        let mut blob = Vec::with_capacity(size);
+        (&mut self.file).take(size as u64).read_to_end(&mut blob)?;
         let missing = size - blob.len();
         if missing as u64 >= UNIT_BYTES {
             return Err(io::Error::new(
@@ -85,7 +88,7 @@ impl Sending {
             ));
         }
         blob.resize(size, 0);
-        Ok(blob.freeze())
+        Ok(blob.into())
     }
 }
 
@@ -103,11 +106,8 @@ mod tests {
     use super::*;
 
     async fn sent(content: &[u8]) -> Vec<pb::SnapshotResponse> {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("snapshot");
-        std::fs::write(&path, content).unwrap();
-        let stream = blobs(&path).await.unwrap();
-        assert!(!path.exists(), "the file is gone once the stream is open");
+        let file = io::Cursor::new(content.to_vec());
+        let stream = messages(file, content.len() as u64);
         stream.map(Result::unwrap).collect().await
     }
 

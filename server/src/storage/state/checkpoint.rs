@@ -12,25 +12,41 @@ use rocksdb::{DB, Options};
 
 use super::{Loaded, StateDb, load, options};
 use crate::raft::{LogId, StoredMembership};
-use crate::storage::{FailStop, StorageError, sync_dir};
+use crate::storage::{FailStop, StorageError, space, sync_dir};
+
+/// Bytes that a copy needs for the lists of its files and options, amply.
+const LISTS_BYTES: u64 = 1024 * 1024;
 
 impl StateDb {
     /// Makes a copy in `to`, which must not exist, and says which log entry it is of. Blocks.
     pub fn checkpoint(&self, to: &Path) -> Result<(Option<LogId>, StoredMembership), StorageError> {
+        self.link(to)?;
         let files = &*self.files;
-        let failed = |error: rocksdb::Error| files.error("making a checkpoint", error);
-        Checkpoint::new(&files.db)
-            .and_then(|checkpoint| checkpoint.create_checkpoint(to))
-            .map_err(failed)?;
         let copy = DB::open_cf_for_read_only(&Options::default(), to, options::ALL, false)
-            .map_err(failed)?;
+            .map_err(|error| files.error("opening a checkpoint", error))?;
         load::applied(&copy, files)
     }
 
-    /// Replaces the database by the copy in `from`: opens that one, and deletes this one's files.
+    /// Fails unless a copy fits on the disk: to fail while it is made would end the member.
+    pub fn require_room_for_copy(&self) -> Result<(), StorageError> {
+        space::require(&self.files.dir, self.unflushed_bytes() + LISTS_BYTES)
+    }
+
+    /// Makes a copy in `to`, which must not exist. Blocks.
     ///
-    /// Whoever still reads this one may go on; nothing may be written to it any more. Blocks.
-    pub fn replace(
+    /// What is only in memory is written to disk; everything else is linked.
+    pub fn link(&self, to: &Path) -> Result<(), StorageError> {
+        let files = &*self.files;
+        Checkpoint::new(&files.db)
+            .and_then(|checkpoint| checkpoint.create_checkpoint(to))
+            .map_err(|error| files.error("making a checkpoint", error))
+    }
+
+    /// Makes the copy in `from` the database below `root` and opens it. Blocks.
+    ///
+    /// This one can still be read, until and after it is [retired](Self::retire); nothing may be
+    /// written to it any more.
+    pub fn succeed(
         &self,
         root: &Path,
         from: &Path,
@@ -38,11 +54,15 @@ impl StateDb {
     ) -> Result<(Self, Loaded), StorageError> {
         let dir = adopt(root, from)?;
         let (pace, metrics) = self.compactor.settings();
-        let opened = Self::open_dir(&dir, fail_stop, pace, metrics)?;
+        Self::open_dir(&dir, fail_stop, pace, metrics)
+    }
+
+    /// Ends what works on this database in the background, and deletes its files: it has a
+    /// successor. Blocks.
+    pub fn retire(&self, root: &Path) -> Result<(), StorageError> {
         self.compactor.stop();
         self.files.db.cancel_all_background_work(true);
-        remove(root, &self.files.dir)?;
-        Ok(opened)
+        remove(root, &self.files.dir)
     }
 }
 
