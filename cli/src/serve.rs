@@ -5,6 +5,7 @@ mod logs;
 mod notify;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use gonfalon_server::config::{self, Config, Invocation, Options};
 use gonfalon_server::node::Node;
@@ -15,6 +16,10 @@ use crate::failure::{Failure, note};
 
 /// The exit code of a program that was not given the time to stop in order.
 const INTERRUPTED: i32 = 130;
+
+/// How long threads get to end after everything was stopped in order: a disk that hangs holds them
+/// for ever.
+const THREADS_END_MAX: Duration = Duration::from_secs(5);
 
 /// How the program was called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,8 +113,10 @@ fn serve(config: Config) -> ExitCode {
         Err(error) => return failed(&error),
     };
     let result = runtime.block_on(serve_until_signal(config));
-    // Whatever still blocks a thread then has nothing to say any more.
-    runtime.shutdown_background();
+    // The databases are closed by whichever thread drops them last. If the process ended meanwhile,
+    // RocksDB would find its own statics gone and abort. What still blocks a thread after that time
+    // has nothing to say any more.
+    runtime.shutdown_timeout(THREADS_END_MAX);
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(&error),

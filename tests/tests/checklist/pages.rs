@@ -149,16 +149,16 @@ async fn pages_say_what_they_are(server: Server) {
 }
 
 async fn scripts_of_other_origins_may_read_what_is_allowed(server: Server) {
-    let listed = ["--cors", "http://a.example,http://b.example"];
+    let listed = ["--cors", "http://a.example:80,http://b.example:80"];
     let (of_a, of_c) = (
-        "Origin: http://a.example\r\n",
-        "Origin: http://c.example\r\n",
+        "Origin: http://a.example:80\r\n",
+        "Origin: http://c.example:80\r\n",
     );
     for (flags, headers, allowed) in [
         (&[][..], "", Some("*")),
         (&[], of_a, Some("*")),
         (&listed, "", None),
-        (&listed, of_a, Some("http://a.example")),
+        (&listed, of_a, Some("http://a.example:80")),
         (&listed, of_c, None),
     ] {
         let (cluster, _client) = one_with(server, flags).await;

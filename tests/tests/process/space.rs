@@ -110,11 +110,11 @@ async fn a_defragmentation_that_does_not_fit_is_refused_and_the_member_goes_on()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_member_whose_disk_is_full_says_so_and_stops() {
-    let (mut cluster, client) = filled(64, 8).await;
+    let (mut cluster, client) = filled(160, 8).await;
     let mut key = 8;
     while put(&client, key).await.is_ok() {
         key += 1;
-        assert!(key < 200, "more fits than there is room for");
+        assert!(key < 400, "more fits than there is room for");
     }
     let status = cluster.wait(0, PATIENCE).await.expect("it stops");
     let log = std::fs::read_to_string(cluster.member(0).log()).expect("it has a log");
