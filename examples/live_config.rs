@@ -66,6 +66,7 @@ async fn main() -> anyhow::Result<()> {
     // Everything else as a whole: two keys that were written together are never seen apart.
     let settings = client.cache(KeyRange::all()).await?;
     let mut changes = settings.subscribe();
+    let mut read = limits.changes();
     println!("limits: {:?}", *limits.load());
 
     let mut ticks = interval(Duration::from_secs(1));
@@ -84,7 +85,10 @@ async fn main() -> anyhow::Result<()> {
                         None => println!("{key} is gone"),
                     }
                 }
-                if let Some(error) = limits.error() {
+            }
+            state = read.next_state() => {
+                let Some(state) = state else { break };
+                if let Some(error) = &state.error {
                     println!("refused: {error}");
                 }
             }
