@@ -11,6 +11,8 @@
 //! (`LockGuard::txn`). Something outside of the store would be given the guard's fence instead, and
 //! refuse those that are lower than one it has seen.
 
+mod interrupt;
+
 use std::time::Duration;
 
 use clap::Parser;
@@ -47,7 +49,7 @@ async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     let client = Client::connect(&args.endpoints).await?;
     tokio::select! {
-        () = interrupted() => {}
+        () = interrupt::interrupted() => {}
         ended = work(&client, &args) => ended?,
     }
     // Also gives up a place in the queue, or the lock.
@@ -82,14 +84,4 @@ async fn work(client: &Client, args: &Args) -> Result<(), gonfalon::Error> {
         }
     }
     Ok(())
-}
-
-/// Returns when somebody wants the program to end.
-async fn interrupted() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut term = signal(SignalKind::terminate()).expect("signals can be handled");
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = term.recv() => {}
-    }
 }

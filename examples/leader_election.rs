@@ -9,6 +9,8 @@
 //! The leader counts: each step is a transaction that takes place only while it leads, so that a
 //! leader who was stopped and wakes up cannot write over its successor's work, whatever it believes.
 
+mod interrupt;
+
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -93,7 +95,7 @@ async fn main() -> anyhow::Result<()> {
     });
 
     tokio::select! {
-        () = interrupted() => {}
+        () = interrupt::interrupted() => {}
         ended = observing => ended?,
         done = leading => {
             let done = done.context("campaigning")?.context("leading")?;
@@ -104,14 +106,4 @@ async fn main() -> anyhow::Result<()> {
     client.close().await?;
     println!("closed");
     Ok(())
-}
-
-/// Returns when somebody wants the program to end.
-async fn interrupted() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut term = signal(SignalKind::terminate()).expect("signals can be handled");
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = term.recv() => {}
-    }
 }

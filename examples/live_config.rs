@@ -11,6 +11,9 @@
 //! last good one stays, and the error is there to be seen. When the servers are away the program
 //! goes on with what it has, and says for how long it has heard nothing.
 
+mod interrupt;
+
+use std::pin::pin;
 use std::time::Duration;
 
 use clap::Parser;
@@ -72,9 +75,10 @@ async fn main() -> anyhow::Result<()> {
     let mut ticks = interval(Duration::from_secs(1));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut told = limits.load_full();
+    let mut interrupted = pin!(interrupt::interrupted());
     loop {
         tokio::select! {
-            () = interrupted() => break,
+            () = &mut interrupted => break,
             changed = changes.next() => {
                 let Some(changed) = changed else { break };
                 for change in changed {
@@ -108,14 +112,4 @@ async fn main() -> anyhow::Result<()> {
     client.close().await?;
     println!("closed");
     Ok(())
-}
-
-/// Returns when somebody wants the program to end.
-async fn interrupted() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut term = signal(SignalKind::terminate()).expect("signals can be handled");
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = term.recv() => {}
-    }
 }

@@ -10,6 +10,8 @@
 //! dies or gives it up. So an item can be worked on twice, and its work must bear that; what a worker
 //! writes together with taking the item out happens once.
 
+mod interrupt;
+
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
@@ -64,7 +66,7 @@ async fn main() -> anyhow::Result<()> {
             }
         }
         Action::Work { name, item_ms } => tokio::select! {
-            () = interrupted() => {}
+            () = interrupt::interrupted() => {}
             ended = work(&queue, name, Duration::from_millis(*item_ms)) => ended?,
         },
     }
@@ -82,15 +84,5 @@ async fn work(queue: &Queue, name: &str, time: Duration) -> Result<(), gonfalon:
         sleep(time).await;
         claim.done().await?;
         println!("{name}: has done {item}");
-    }
-}
-
-/// Returns when somebody wants the program to end.
-async fn interrupted() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut term = signal(SignalKind::terminate()).expect("signals can be handled");
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = term.recv() => {}
     }
 }

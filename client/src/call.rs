@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::clock::bounded;
+
 /// Whether a call may be sent again when nobody knows what became of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Repeat {
@@ -137,7 +139,10 @@ impl Call {
         }
     }
 
-    pub(crate) const fn within(self, deadline: Option<Duration>) -> Self {
-        Self { deadline, ..self }
+    pub(crate) fn within(self, deadline: Option<Duration>) -> Self {
+        Self {
+            deadline: deadline.map(bounded),
+            ..self
+        }
     }
 }

@@ -16,6 +16,7 @@ use tonic::{Request, Response, Status};
 use crate::auth::Auth;
 use crate::cache::{CacheBuilder, CachedBuilder, CachedStructBuilder};
 use crate::call::Call;
+use crate::clock::bounded;
 use crate::cluster::Cluster;
 use crate::error::{Error, ErrorKind};
 use crate::kv::{Delete, Get, Put, Range, Swap};
@@ -461,7 +462,7 @@ impl Client {
     ///
     /// Safe: dropped, the end goes on in the background.
     pub async fn close_within(&self, budget: Duration) -> Result<(), Error> {
-        let began = Instant::now();
+        let (began, budget) = (Instant::now(), bounded(budget));
         let shared = &self.shared;
         shared.close(Some(budget));
         let ended = async {

@@ -13,6 +13,15 @@ const CLOCK: ClockId = ClockId::Boottime;
 #[cfg(not(target_os = "linux"))]
 const CLOCK: ClockId = ClockId::Monotonic;
 
+/// The longest time that is waited for anything, about thirty years: every clock can add it, and
+/// gRPC can say it.
+const TIME_MAX: Duration = Duration::from_secs(1_000_000_000);
+
+/// `time`, or the longest that there is: who wants to wait for ever says `Duration::MAX`.
+pub(crate) fn bounded(time: Duration) -> Duration {
+    time.min(TIME_MAX)
+}
+
 /// A moment, as the time since the machine was started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Moment(Duration);

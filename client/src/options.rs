@@ -8,6 +8,7 @@ use http::Uri;
 use tonic::transport::Endpoint;
 
 use crate::client::Client;
+use crate::clock::bounded;
 use crate::error::{Error, ErrorKind};
 use crate::tls::{Tls, Trust};
 use crate::types::IntoBytes;
@@ -155,7 +156,7 @@ impl ClientBuilder {
     /// How long a connection may take to come about, encryption included. Default: 3 s.
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
-        self.config.connect_timeout = timeout;
+        self.config.connect_timeout = bounded(timeout);
         self
     }
 
@@ -163,7 +164,7 @@ impl ClientBuilder {
     /// Streams (watches, pages) have no end of their own.
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
-        self.config.deadline = deadline;
+        self.config.deadline = bounded(deadline);
         self
     }
 
@@ -171,8 +172,8 @@ impl ClientBuilder {
     /// connection is given up. Default: 10 s and 5 s. Servers want at least 5 s between pings.
     #[must_use]
     pub fn keep_alive(mut self, interval: Duration, timeout: Duration) -> Self {
-        self.config.keep_alive_interval = interval;
-        self.config.keep_alive_timeout = timeout;
+        self.config.keep_alive_interval = bounded(interval);
+        self.config.keep_alive_timeout = bounded(timeout);
         self
     }
 
@@ -187,7 +188,7 @@ impl ClientBuilder {
     /// Default: 50 ms to 5 s.
     #[must_use]
     pub fn backoff(mut self, min: Duration, max: Duration) -> Self {
-        (self.config.backoff_min, self.config.backoff_max) = (min, max);
+        (self.config.backoff_min, self.config.backoff_max) = (bounded(min), bounded(max));
         self
     }
 
@@ -219,7 +220,7 @@ impl ClientBuilder {
     /// Default: only when that is called.
     #[must_use]
     pub fn sync_endpoints_every(mut self, interval: Duration) -> Self {
-        self.config.sync_interval = Some(interval);
+        self.config.sync_interval = Some(bounded(interval));
         self
     }
 

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::task::{Id, JoinSet};
+use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 /// The long-lived tasks of one server.
@@ -26,6 +27,31 @@ pub struct TaskError {
     pub task: &'static str,
     /// What it said.
     pub why: String,
+}
+
+/// The rounds of a task that looks at something every so often: the first at once.
+#[derive(Debug)]
+pub(crate) struct Rounds {
+    ticks: Interval,
+    stop: CancellationToken,
+}
+
+impl Rounds {
+    /// At least `interval` from the beginning of a round to that of the next, until `stop`.
+    pub(crate) fn every(interval: Duration, stop: CancellationToken) -> Self {
+        let mut ticks = tokio::time::interval(interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self { ticks, stop }
+    }
+
+    /// Waits for the next round; false if the task is to end instead.
+    pub(crate) async fn next(&mut self) -> bool {
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => false,
+            _ = self.ticks.tick() => true,
+        }
+    }
 }
 
 impl Tasks {

@@ -15,6 +15,7 @@ use super::snapshot::Snapshot;
 use super::status::CacheStatus;
 use super::{Cache, Inner, Shared, disk};
 use crate::client::{Client, awaited};
+use crate::clock::bounded;
 use crate::error::{Error, ErrorKind};
 use crate::types::KeyRange;
 
@@ -56,7 +57,7 @@ impl CacheBuilder {
 
     /// How long the first listing may take. Default: the client's.
     pub fn deadline(mut self, deadline: Duration) -> Self {
-        self.deadline = Some(deadline);
+        self.deadline = Some(bounded(deadline));
         self
     }
 

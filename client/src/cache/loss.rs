@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::clock::bounded;
 use crate::types::Revision;
 
 /// So many steps of a window remember how many keys there were: its end is exact to this part.
@@ -69,7 +70,7 @@ impl LossGuard {
     /// shown. Default: 10 s.
     #[must_use]
     pub fn confirm_after(mut self, delay: Duration) -> Self {
-        self.confirm_after = Some(delay);
+        self.confirm_after = Some(bounded(delay));
         self
     }
 

@@ -14,6 +14,7 @@ use super::snapshot::Snapshot;
 use super::status::CacheSource;
 use super::{CacheStatus, Shared};
 use crate::client::Client;
+use crate::clock::bounded;
 use crate::error::{Error, ErrorKind};
 
 /// A copy that nothing changes is written again after this part of its maximum age: what counts is
@@ -60,7 +61,7 @@ impl DiskCopy {
     /// How long the cluster may take to answer before the copy is used. Default: 2 s.
     #[must_use]
     pub fn wait(mut self, wait: Duration) -> Self {
-        self.wait = wait;
+        self.wait = bounded(wait);
         self
     }
 
@@ -74,7 +75,7 @@ impl DiskCopy {
     #[must_use]
     pub fn every(mut self, pause: Duration) -> Self {
         assert!(!pause.is_zero(), "a file is not written all the time");
-        self.every = pause;
+        self.every = bounded(pause);
         self
     }
 

@@ -1,8 +1,10 @@
 //! How large and how long things may be.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use gonfalon::testkit::FakeServer;
-use gonfalon::{ErrorKind, KeyRange, Op, OpResult};
+use gonfalon::{DiskCopy, ErrorKind, KeyRange, LossGuard, Op, OpResult};
 
 use super::within;
 
@@ -27,7 +29,7 @@ async fn every_answer_may_be_as_large_as_the_client_accepts() {
     let put = within(client.put("one", "").prev_kv()).await.unwrap();
     assert_eq!(put.prev.map(|kv| kv.value.len()), Some(5 * MIB));
 
-    let lease = within(client.grant(std::time::Duration::from_mins(1)));
+    let lease = within(client.grant(Duration::from_mins(1)));
     let lease = lease.await.unwrap();
     let long = "k".repeat(MIB);
     for number in 0..5 {
@@ -40,4 +42,30 @@ async fn every_answer_may_be_as_large_as_the_client_accepts() {
     let small = small.build().unwrap();
     let refused = within(small.txn().then(read)).await.unwrap_err();
     assert_ne!(*refused.kind(), ErrorKind::Timeout, "{refused}");
+}
+
+#[tokio::test]
+async fn whoever_would_wait_for_ever_may_say_so() {
+    let server = FakeServer::start();
+    let ever = Duration::MAX;
+    let client = server.client_builder().connect_timeout(ever);
+    let client = client.deadline(ever).keep_alive(ever, ever);
+    let client = client.backoff(ever, ever).build().unwrap();
+    within(client.put("k", "v").deadline(ever)).await.unwrap();
+    let lease = within(client.grant(Duration::from_mins(1)).deadline(ever));
+    drop(lease.await.unwrap());
+    within(client.watch("k").deadline(ever)).await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let copy = DiskCopy::at(dir.path().join("copy")).wait(ever).every(ever);
+    let cache = client.cache("k").deadline(ever).disk(copy);
+    let guard = LossGuard::new(0.5).keys_min(1).confirm_after(ever);
+    let cache = within(cache.guard_loss(guard)).await.unwrap();
+    let mut changes = cache.subscribe();
+    server.delete("k");
+    server.put("k", "w");
+    assert!(within(changes.next()).await.is_some(), "it goes on");
+    within(cache.linearizable()).await.unwrap();
+    let lock = client.lock("l").acquire_within(ever);
+    within(lock).await.unwrap().release().await.unwrap();
+    within(client.close_within(ever)).await.unwrap();
 }

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Node;
 use crate::config::AutoCompaction;
+use crate::tasks::Rounds;
 
 /// How often "keep the last N revisions" is looked at, as in etcd.
 const REVISION_INTERVAL: Duration = Duration::from_mins(5);
@@ -119,14 +120,8 @@ impl Node {
         let Some(mut schedule) = Schedule::new(option, Instant::now()) else {
             return stop.cancelled().await;
         };
-        let mut ticks = tokio::time::interval(schedule.interval());
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => return,
-                _ = ticks.tick() => {}
-            }
+        let mut rounds = Rounds::every(schedule.interval(), stop);
+        while rounds.next().await {
             if !self.raft().is_leader() {
                 schedule.forget(Instant::now());
                 continue;

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::LeaseRemaining;
 use crate::limits::LEASE_EXPIRIES_PER_SECOND;
+use crate::tasks::Rounds;
 
 /// How often expired leases are looked for, at the most.
 const SCAN_INTERVAL: Duration = Duration::from_millis(500);
@@ -186,14 +187,8 @@ impl LeaseClock {
         revoke_all: impl Fn(Vec<LeaseId>) -> F,
         stop: CancellationToken,
     ) {
-        let mut scan = tokio::time::interval(SCAN_INTERVAL);
-        scan.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => return,
-                _ = scan.tick() => {}
-            }
+        let mut rounds = Rounds::every(SCAN_INTERVAL, stop);
+        while rounds.next().await {
             let expired = self.expired();
             if !expired.is_empty() {
                 revoke_all(expired).await;

@@ -9,6 +9,7 @@ use gonfalon_core::command::{AlarmChange, AlarmKind, Command};
 use tokio_util::sync::CancellationToken;
 
 use super::Node;
+use crate::tasks::Rounds;
 
 /// How often the size is looked at. The quota can be exceeded by what is written in between.
 const INTERVAL: Duration = Duration::from_millis(200);
@@ -20,14 +21,8 @@ impl Node {
             return stop.cancelled().await;
         };
         let alarm = (self.identity().member_id, AlarmKind::NoSpace);
-        let mut ticks = tokio::time::interval(INTERVAL);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => return,
-                _ = ticks.tick() => {}
-            }
+        let mut rounds = Rounds::every(INTERVAL, stop);
+        while rounds.next().await {
             let size_bytes = self.store().size_bytes();
             let is_raised = self
                 .store()

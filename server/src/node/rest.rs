@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::Node;
 use crate::limits::REST_BYTES_MIN;
 use crate::storage::Rest;
-use crate::tasks::Tasks;
+use crate::tasks::{Rounds, Tasks};
 
 /// How often is looked whether anything was written.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -25,14 +25,8 @@ impl Node {
 
     async fn flush_at_rest(&self, stop: CancellationToken) {
         let mut rest = Rest::new();
-        let mut ticks = tokio::time::interval(INTERVAL);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => return,
-                _ = ticks.tick() => {}
-            }
+        let mut rounds = Rounds::every(INTERVAL, stop);
+        while rounds.next().await {
             let applied = *self.inner.applied.borrow();
             let store = self.store();
             if !rest.begins(applied, Instant::now()) || store.unflushed_bytes() < REST_BYTES_MIN {

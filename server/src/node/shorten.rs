@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Node;
 use crate::limits::{LOG_BYTES_KEPT, LOG_BYTES_MAX};
-use crate::tasks::Tasks;
+use crate::tasks::{Rounds, Tasks};
 
 /// How often the log's length is looked at. It can be exceeded by what is written in between.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -83,14 +83,8 @@ impl Node {
     }
 
     async fn shorten_log(&self, sizes: Arc<LogSizes>, stop: CancellationToken) {
-        let mut ticks = tokio::time::interval(INTERVAL);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => return,
-                _ = ticks.tick() => {}
-            }
+        let mut rounds = Rounds::every(INTERVAL, stop.clone());
+        while rounds.next().await {
             // What Raft purged of its own accord is gone as well.
             let (flushed, purged) = self.metrics(|metrics| {
                 (
