@@ -65,7 +65,8 @@ async fn whoever_would_wait_for_ever_may_say_so() {
     server.put("k", "w");
     assert!(within(changes.next()).await.is_some(), "it goes on");
     within(cache.linearizable()).await.unwrap();
-    let lock = client.lock("l").acquire_within(ever);
-    within(lock).await.unwrap().release().await.unwrap();
+    let lock = client.lock("l");
+    let guard = within(lock.acquire_within(ever)).await.unwrap();
+    guard.release().await.unwrap();
     within(client.close_within(ever)).await.unwrap();
 }
