@@ -19,7 +19,10 @@ mod watch;
 
 use std::time::Duration;
 
-use gonfalon_core::{Answer, Command, Error, History, HistoryError, Revision, State};
+use gonfalon_core::command::{Range, Txn};
+use gonfalon_core::{
+    Answer, Command, Error, History, HistoryError, RangeAnswer, Revision, State, TxnAnswer,
+};
 use gonfalon_proto::etcdserverpb as pb;
 use gonfalon_wire::parse::Limits;
 
@@ -105,14 +108,38 @@ impl Api {
         &self,
         read: impl FnOnce(&State, &dyn History) -> Result<Result<R, Error>, HistoryError>,
     ) -> Result<(Revision, R), Refusal> {
-        let (revision, result) = self
-            .node
-            .store()
-            .read(|state, history| (state.revision(), read(state, history)));
-        match result {
-            Ok(answer) => Ok((revision, answer?)),
-            Err(error) => Err(status::storage(error)),
-        }
+        let read = |state: &State, history: &dyn History| (state.revision(), read(state, history));
+        told(self.node.store().read(read))
+    }
+
+    /// Reads a range of the local state in one go.
+    fn read_range(&self, query: &Range) -> Result<(Revision, RangeAnswer), Refusal> {
+        let store = self.node.store();
+        let read =
+            |state: &State, history: &dyn History| (state.revision(), state.range(query, history));
+        told(if query.range.is_single() {
+            store.read(read)
+        } else {
+            store.read_many(|state| state.range_weight(query), read)
+        })
+    }
+
+    /// Carries out a transaction that only reads, on the local state.
+    fn read_txn(&self, txn: &Txn) -> Result<(Revision, TxnAnswer), Refusal> {
+        let read =
+            |state: &State, history: &dyn History| (state.revision(), state.read_txn(txn, history));
+        let weight = |state: &State| state.txn_weight(txn);
+        told(self.node.store().read_many(weight, read))
+    }
+}
+
+/// What was read, or why it was not.
+fn told<R>(
+    (revision, result): (Revision, Result<Result<R, Error>, HistoryError>),
+) -> Result<(Revision, R), Refusal> {
+    match result {
+        Ok(answer) => Ok((revision, answer?)),
+        Err(error) => Err(status::storage(error)),
     }
 }
 

@@ -67,6 +67,10 @@ pub const APPLY_ENTRIES_MAX: usize = 64;
 /// Bytes of log entries applied in one go.
 pub const APPLY_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// Keys from which on a request is long: it takes some milliseconds of the state, and whoever wants
+/// the state meanwhile may wait so long that his thread is needed elsewhere.
+pub const LONG_KEYS: usize = 1000;
+
 /// Bytes of recent history kept in memory for watchers and for reads of recent revisions, at most:
 /// some seconds of full load. What is older is read from disk.
 pub const HISTORY_BYTES_MAX: usize = 32 * 1024 * 1024;

@@ -1,27 +1,30 @@
 //! The local copy of the replicated state: memory for the present, RocksDB for all of it.
 //!
-//! Readers share a lock that they hold for microseconds; the apply task alone takes it to write.
+//! Readers share a lock that they hold for microseconds; the apply task alone takes it to write. Who
+//! needs it for longer says so first: then nobody waits for it on a thread that others want too.
 
 mod backup;
+mod replay;
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use gonfalon_core::command::{Batch, Command};
 use gonfalon_core::{
     Changes, Error, Event, History, HistoryError, LeaseId, Reply, Revision, State, Written,
 };
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Semaphore;
 
-use crate::limits::{BACKUPS_MAX, HISTORY_BYTES_MAX, HISTORY_BYTES_MIN, HISTORY_SHARE};
+use crate::limits::{BACKUPS_MAX, HISTORY_BYTES_MAX, HISTORY_BYTES_MIN, HISTORY_SHARE, LONG_KEYS};
 use crate::metrics::{Inflight, Metrics};
 use crate::node::SnapshotDir;
 use crate::raft::{LogId, StoredMembership};
 use crate::storage::{FailStop, KvHash, Loaded, Pace, StateDb, StorageError};
-use crate::watch::{Replay, Replayed, Watchers};
+use crate::watch::Watchers;
 
 pub use backup::Backup;
 
@@ -31,8 +34,13 @@ const SLOW_APPLY: Duration = Duration::from_millis(100);
 /// The local copy of the replicated state.
 #[derive(Debug)]
 pub struct Store {
+    /// From the first change of a group to the moment at which all of them are in the database.
+    /// Taken before `local`.
+    applying: Mutex<()>,
     /// Taken before `applied`, and never while a watcher's queue is locked.
     local: RwLock<Local>,
+    /// Requests under way that take the state for long.
+    long: AtomicUsize,
     /// The last entry applied, and the membership in force at it.
     applied: Mutex<(Option<LogId>, StoredMembership)>,
     watchers: Arc<Watchers>,
@@ -52,15 +60,6 @@ pub struct Store {
 struct Local {
     state: State,
     db: Arc<StateDb>,
-}
-
-/// What came of applying a group of entries.
-#[derive(Debug, Default)]
-pub struct Applied {
-    /// One list for each batch, one reply for each of its commands.
-    pub replies: Vec<Vec<Reply>>,
-    /// Leases granted (seconds) and gone (none), in order.
-    pub leases: Vec<(LeaseId, Option<i64>)>,
 }
 
 impl Store {
@@ -86,10 +85,12 @@ impl Store {
         let watchers = Arc::new(Watchers::new(state.revision()));
         Ok(Self {
             watchers,
+            applying: Mutex::default(),
             local: RwLock::new(Local {
                 state,
                 db: Arc::new(db),
             }),
+            long: AtomicUsize::new(0),
             applied: Mutex::new((applied, membership)),
             fail_stop,
             metrics,
@@ -104,6 +105,18 @@ impl Store {
     pub fn read<R>(&self, read: impl FnOnce(&State, &dyn History) -> R) -> R {
         let local = self.local();
         read(&local.state, &*local.db)
+    }
+
+    /// The same for what may take as many keys as `weight` says.
+    pub fn read_many<R>(
+        &self,
+        weight: impl FnOnce(&State) -> usize,
+        read: impl FnOnce(&State, &dyn History) -> R,
+    ) -> R {
+        if weight(&self.local().state) < LONG_KEYS {
+            return self.read(read);
+        }
+        self.long(|| self.read(read))
     }
 
     /// Where everything is counted.
@@ -122,7 +135,8 @@ impl Store {
     }
 
     /// Carries out `batches`, the last of which is entry `last`, writes what changed, and tells the
-    /// watchers.
+    /// watchers. `readable` is told of leases granted (seconds) and gone (none), in order, as soon as
+    /// readers find the changes.
     ///
     /// # Errors
     ///
@@ -132,22 +146,51 @@ impl Store {
         batches: &[Batch],
         last: LogId,
         membership: Option<StoredMembership>,
-    ) -> io::Result<Applied> {
+        readable: impl FnOnce(&[(LeaseId, Option<i64>)]),
+    ) -> io::Result<Vec<Vec<Reply>>> {
+        let apply = || {
+            let _applying = self.applying.lock().expect(UNPOISONED);
+            let mut changes = Changes::default();
+            let replies = self.run(batches, &mut changes)?;
+            readable(&changes.leases);
+            self.commit(&changes, last, membership)?;
+            self.publish(&changes.versions);
+            Ok(replies)
+        };
         let started = Instant::now();
-        let mut changes = Changes::default();
-        let replies = self
-            .run(batches, &mut changes)
-            .and_then(|replies| self.commit(&changes, last, membership).map(|()| replies))
-            .inspect_err(|error| self.fail_stop.raise(error))
-            .map_err(io::Error::other)?;
-        self.publish(&changes.versions);
+        let replies = if self.is_long(batches) {
+            self.long(apply)
+        } else {
+            apply()
+        };
         if started.elapsed() > SLOW_APPLY {
             self.metrics.raft.slow_apply.inc();
         }
-        Ok(Applied {
-            replies,
-            leases: changes.leases,
-        })
+        replies
+            .inspect_err(|error| self.fail_stop.raise(error))
+            .map_err(io::Error::other)
+    }
+
+    /// Whether `batches` may keep the state to themselves for long.
+    fn is_long(&self, batches: &[Batch]) -> bool {
+        let commands = || batches.iter().flat_map(|batch| &batch.commands);
+        let may_be = |command: &Command| !matches!(command, Command::Put(_));
+        if !commands().any(may_be) {
+            return false;
+        }
+        let local = self.local();
+        let weights = commands().map(|command| local.state.command_weight(command));
+        weights.sum::<usize>() >= LONG_KEYS
+    }
+
+    /// Gives back memory of the past that fits on disk, while nobody writes.
+    pub fn evict_at_rest(&self) {
+        // Ends at once when somebody writes: what is being applied is not in the database yet.
+        while let Ok(_resting) = self.applying.try_lock() {
+            if !self.local_mut().state.evict(HISTORY_BYTES_MIN) {
+                break;
+            }
+        }
     }
 
     fn run(
@@ -155,7 +198,7 @@ impl Store {
         batches: &[Batch],
         changes: &mut Changes,
     ) -> Result<Vec<Vec<Reply>>, StorageError> {
-        let mut local = self.local.write().expect(UNPOISONED);
+        let mut local = self.local_mut();
         let Local { state, db } = &mut *local;
         // Everything from earlier calls is in the database by now.
         state.evict(history_budget(state.key_bytes()));
@@ -201,9 +244,16 @@ impl Store {
 
     /// Brings everything applied to disk; what of it then needs no log entries any more. Blocks.
     pub fn flush(&self) -> Result<(Option<LogId>, StoredMembership), StorageError> {
-        let applied = self.applied_state();
-        self.db().flush()?;
-        Ok(applied)
+        loop {
+            let applied = self.applied_state();
+            let db = self.db();
+            match db.flush() {
+                Ok(()) => return Ok(applied),
+                // A snapshot has replaced it meanwhile, and there is nothing left to flush of it.
+                Err(_) if !Arc::ptr_eq(&db, &self.db()) => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Bytes that [`Store::flush`] would bring to disk.
@@ -234,7 +284,7 @@ impl Store {
             db: Arc::new(db),
         };
         let replaced = {
-            let mut local = self.local.write().expect(UNPOISONED);
+            let mut local = self.local_mut();
             *self.applied.lock().expect(UNPOISONED) = (loaded.applied, loaded.membership);
             std::mem::replace(&mut *local, new)
         };
@@ -291,23 +341,53 @@ impl Store {
     }
 
     fn local(&self) -> RwLockReadGuard<'_, Local> {
-        self.local.read().expect(UNPOISONED)
+        self.patient(|| self.local.read().expect(UNPOISONED))
+    }
+
+    fn local_mut(&self) -> RwLockWriteGuard<'_, Local> {
+        self.patient(|| self.local.write().expect(UNPOISONED))
+    }
+
+    /// Does what takes the state for long.
+    fn long<R>(&self, work: impl FnOnce() -> R) -> R {
+        let _counted = Counted::of(&self.long);
+        apart(work)
+    }
+
+    /// Waits for the state, where it may if that can take long.
+    fn patient<R>(&self, wait: impl FnOnce() -> R) -> R {
+        if self.long.load(Ordering::Relaxed) == 0 {
+            return wait();
+        }
+        apart(wait)
     }
 }
 
-impl Replay for Store {
-    fn replay(
-        &self,
-        from: Revision,
-        limit: usize,
-        with_prev: bool,
-    ) -> Result<Result<Replayed, Error>, HistoryError> {
-        self.read(|state, history| {
-            let revision = state.revision();
-            let events = state.events(from, revision, limit, with_prev, history)?;
-            Ok(events.map(|events| Replayed { events, revision }))
-        })
+/// One of those that `count` counts, until it is dropped.
+struct Counted<'a> {
+    count: &'a AtomicUsize,
+}
+
+impl<'a> Counted<'a> {
+    fn of(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self { count }
     }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Does `work`, which blocks, while the tasks that share its thread go on on another.
+fn apart<R>(work: impl FnOnce() -> R) -> R {
+    let flavor = Handle::try_current().map(|handle| handle.runtime_flavor());
+    if flavor.is_ok_and(|flavor| flavor == RuntimeFlavor::MultiThread) {
+        return tokio::task::block_in_place(work);
+    }
+    work()
 }
 
 /// Bytes of recent history that a state with `key_bytes` of present keeps in memory: who has little

@@ -7,7 +7,7 @@ use crate::{Event, KeyValue, Revision};
 pub struct RevisionEvents {
     /// The revision that all of `events` share.
     pub revision: Revision,
-    /// At least one change. `prev` may be unset: [`crate::State`] fills it in when asked to.
+    /// At least one change.
     pub events: Vec<Event>,
 }
 
@@ -19,7 +19,9 @@ pub trait History {
     /// The newest version of `key` at or below `at`; none if there is none or it is a deletion.
     fn version_at(&self, key: &[u8], at: Revision) -> Result<Option<KeyValue>, HistoryError>;
 
-    /// The changes of revisions `from..=to`, oldest first, at most about `limit` of them.
+    /// The changes of revisions `from..=to`, oldest first, at most about `limit` of them; each that
+    /// does not create its key with the newest version before its revision, if that is still there,
+    /// and only if `with_prev` is set.
     ///
     /// A revision is never split: the last one is given whole even if that exceeds `limit`.
     fn events(
@@ -27,6 +29,7 @@ pub trait History {
         from: Revision,
         to: Revision,
         limit: usize,
+        with_prev: bool,
     ) -> Result<Vec<RevisionEvents>, HistoryError>;
 }
 
@@ -49,6 +52,7 @@ impl History for NoHistory {
         _: Revision,
         _: Revision,
         _: usize,
+        _: bool,
     ) -> Result<Vec<RevisionEvents>, HistoryError> {
         Ok(Vec::new())
     }

@@ -23,6 +23,7 @@ mod revision;
 mod state;
 mod txn;
 pub mod watch;
+mod weight;
 
 pub use answer::{
     Answer, Count, DeleteAnswer, OpAnswer, OpResult, Page, PutAnswer, RangeAnswer, Reply, TxnAnswer,

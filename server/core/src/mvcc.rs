@@ -162,12 +162,14 @@ impl Store {
         Some(old)
     }
 
-    /// Gives back memory: recent changes beyond the budget, and tombstones that are compacted.
+    /// Gives back memory, a step at a time: recent changes beyond the budget, and tombstones that are
+    /// compacted. Whether there is more.
     ///
     /// All changes so far must have been written to storage.
-    pub(crate) fn evict(&mut self, budget_bytes: usize) {
-        self.recent.evict(budget_bytes);
-        self.tombstones.sweep(self.compacted);
+    pub(crate) fn evict(&mut self, budget_bytes: usize) -> bool {
+        let has_changes = self.recent.evict(budget_bytes);
+        let has_tombstones = self.tombstones.sweep(self.compacted);
+        has_changes || has_tombstones
     }
 
     pub(crate) fn revision(&self) -> Revision {
@@ -183,8 +185,16 @@ impl Store {
         self.keys.len()
     }
 
+    pub(crate) fn present_keys(&self, range: &KeyRange) -> usize {
+        self.keys.count(range)
+    }
+
     pub(crate) fn key_bytes(&self) -> usize {
         self.keys.bytes()
+    }
+
+    pub(crate) fn history_floor(&self) -> Revision {
+        self.recent.floor()
     }
 
     pub(crate) fn recent_bytes(&self) -> usize {

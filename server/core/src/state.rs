@@ -95,11 +95,12 @@ impl State {
         })
     }
 
-    /// Drops recent history from memory until it takes at most about `budget_bytes`.
+    /// Drops recent history from memory until it takes at most about `budget_bytes`; one step of it,
+    /// since freeing takes time. Whether there is more to free.
     ///
     /// Every change so far must have been written to where [`History`] reads it from.
-    pub fn evict(&mut self, budget_bytes: usize) {
-        self.keyspace.store.evict(budget_bytes);
+    pub fn evict(&mut self, budget_bytes: usize) -> bool {
+        self.keyspace.store.evict(budget_bytes)
     }
 
     /// Reads a range.
@@ -171,6 +172,11 @@ impl State {
             .events(from, to, limit, with_prev, history)
     }
 
+    /// Changes of this revision and of older ones are not in memory: they are read from history.
+    pub fn history_floor(&self) -> Revision {
+        self.keyspace.store.history_floor()
+    }
+
     /// The revision of the last command that changed a key; 1 if there was none.
     pub fn revision(&self) -> Revision {
         self.keyspace.store.revision()
@@ -184,6 +190,10 @@ impl State {
     /// How many keys exist.
     pub fn key_count(&self) -> usize {
         self.keyspace.store.key_count()
+    }
+
+    pub(crate) fn present_keys(&self, range: &KeyRange) -> usize {
+        self.keyspace.store.present_keys(range)
     }
 
     /// About how much memory the newest versions of all keys take.

@@ -23,7 +23,7 @@ impl Api {
         let (revision, answer) = if pages::is_worthwhile(&read.range) {
             pages::read(self, &read.range).await?
         } else {
-            self.read(|state, history| state.range(&read.range, history))?
+            self.read_range(&read.range)?
         };
         Ok(render::range(answer, self.header(revision)))
     }
@@ -88,7 +88,7 @@ impl Kv for Api {
         let (revision, answer) = match effect {
             Effect::Read { serializable } => {
                 self.linearize_unless(serializable).await?;
-                self.read(|state, history| state.read_txn(&txn, history))?
+                self.read_txn(&txn)?
             }
             Effect::Write => match self.propose(Command::Txn(txn)).await? {
                 (revision, Answer::Txn(answer)) => (revision, answer),

@@ -168,7 +168,7 @@ impl Api {
             ..Range::of(queue.clone())
         };
         loop {
-            let (revision, found) = self.read(|state, history| state.range(&ahead, history))?;
+            let (revision, found) = self.read_range(&ahead)?;
             let Some(before) = found.kvs.into_iter().next() else {
                 return Ok(());
             };
@@ -186,7 +186,7 @@ impl Api {
     /// The store's revision if the place is still held: its lease may end while its owner waits.
     pub(super) fn still_holding(&self, place: &Place) -> Result<Option<Revision>, Failure> {
         let key = Range::of(KeyRange::single(place.key.clone()));
-        let (revision, found) = self.read(|state, history| state.range(&key, history))?;
+        let (revision, found) = self.read_range(&key)?;
         let is_held = found
             .kvs
             .iter()
@@ -222,7 +222,7 @@ impl Api {
             },
             ..Range::of(queue.clone())
         };
-        let (revision, found) = self.read(|state, history| state.range(&oldest, history))?;
+        let (revision, found) = self.read_range(&oldest)?;
         Ok((revision, found.kvs.into_iter().next()))
     }
 

@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{Query, State};
+use axum::extract::{self, Query};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use bytes::Bytes;
-use gonfalon_core::KeyRange;
 use gonfalon_core::command::{AlarmKind, Range};
+use gonfalon_core::{History, KeyRange, State};
 use serde::Serialize;
 
 use super::{Pages, alarm_name, method_not_allowed, plain};
@@ -56,7 +56,9 @@ struct Health {
 pub(super) fn routes(mut router: Router<Pages>) -> Router<Pages> {
     router = router.route("/health", any(health));
     for (endpoint, checks) in [("livez", LIVEZ), ("readyz", READYZ)] {
-        let all = move |State(pages): State<Pages>, method: Method, Query(pairs): Pairs| async move {
+        let all = move |extract::State(pages): extract::State<Pages>,
+                        method: Method,
+                        Query(pairs): Pairs| async move {
             let excluded = values(&pairs, "exclude");
             let left = checks
                 .iter()
@@ -65,7 +67,9 @@ pub(super) fn routes(mut router: Router<Pages>) -> Router<Pages> {
         };
         router = router.route(&format!("/{endpoint}"), any(all));
         for &check in checks {
-            let one = move |State(pages): State<Pages>, method: Method, Query(pairs): Pairs| async move {
+            let one = move |extract::State(pages): extract::State<Pages>,
+                            method: Method,
+                            Query(pairs): Pairs| async move {
                 page(&pages, endpoint, &method, [check].into_iter(), &pairs).await
             };
             router = router.route(&format!("/{endpoint}/{}", check.name()), any(one));
@@ -74,7 +78,11 @@ pub(super) fn routes(mut router: Router<Pages>) -> Router<Pages> {
     router
 }
 
-async fn health(State(pages): State<Pages>, method: Method, Query(pairs): Pairs) -> Response {
+async fn health(
+    extract::State(pages): extract::State<Pages>,
+    method: Method,
+    Query(pairs): Pairs,
+) -> Response {
     if method != Method::GET {
         return method_not_allowed();
     }
@@ -96,10 +104,11 @@ async fn health(State(pages): State<Pages>, method: Method, Query(pairs): Pairs)
 
 /// Alarms first, then the leader, then a read, as etcd does; the first that is wrong is told.
 async fn diagnose(pages: &Pages, excluded: &[&str], is_serializable: bool) -> Result<(), String> {
-    let alarms: Vec<_> = pages.node.store().read(|state, _| state.alarms().collect());
-    let alarm = alarms
-        .iter()
-        .map(|(_, kind)| alarm_name(*kind))
+    let raised = alarms(pages.node.store(), CHECK_MAX).await;
+    let raised = raised.map_err(|error| format!("RANGE ERROR:{error}"))?;
+    let alarm = raised
+        .into_iter()
+        .map(alarm_name)
         .find(|name| !excluded.contains(name));
     if let Some(name) = alarm {
         return Err(format!("ALARM {name}"));
@@ -164,14 +173,13 @@ impl Check {
 
     async fn run(self, pages: &Pages) -> Result<(), String> {
         match self {
-            Self::DataCorruption => pages.node.store().read(|state, _| {
-                let is_corrupt = state.alarms().any(|(_, kind)| kind == AlarmKind::Corrupt);
-                if is_corrupt {
-                    Err("alarm activated: CORRUPT".to_owned())
-                } else {
-                    Ok(())
+            Self::DataCorruption => {
+                let raised = alarms(pages.node.store(), CHECK_MAX).await?;
+                if raised.contains(&AlarmKind::Corrupt) {
+                    return Err("alarm activated: CORRUPT".to_owned());
                 }
-            }),
+                Ok(())
+            }
             Self::SerializableRead => serializable(pages.node.store(), CHECK_MAX).await,
             Self::LinearizableRead => linearizable(pages).await,
             Self::NonLearner if pages.node.status().is_learner => {
@@ -182,23 +190,37 @@ impl Check {
     }
 }
 
+/// The alarms that are raised.
+async fn alarms(store: &Arc<Store>, patience: Duration) -> Result<Vec<AlarmKind>, String> {
+    let read = |state: &State, _: &dyn History| state.alarms().map(|(_, kind)| kind).collect();
+    read_within(store, patience, read).await
+}
+
 /// Whether this member answers reads: it does not while its state is locked for too long.
 async fn serializable(store: &Arc<Store>, patience: Duration) -> Result<(), String> {
-    let store = store.clone();
     let first = Range {
         limit: 1,
         keys_only: true,
         ..Range::of(KeyRange::single(Bytes::from_static(b"\0")))
     };
+    let read = move |state: &State, history: &dyn History| state.range(&first, history);
+    match read_within(store, patience, read).await? {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(refused)) => Err(format!("etcdserver: {refused}")),
+        Err(failed) => Err(failed.to_string()),
+    }
+}
+
+async fn read_within<R: Send + 'static>(
+    store: &Arc<Store>,
+    patience: Duration,
+    read: impl FnOnce(&State, &dyn History) -> R + Send + 'static,
+) -> Result<R, String> {
+    let store = store.clone();
     // On a thread that may wait, or this task would, and with it whatever shares its thread.
-    let read = tokio::task::spawn_blocking(move || {
-        store.read(|state, history| state.range(&first, history))
-    });
+    let read = tokio::task::spawn_blocking(move || store.read(read));
     match tokio::time::timeout(patience, read).await {
-        Ok(Ok(Ok(Ok(_)))) => Ok(()),
-        Ok(Ok(Ok(Err(refused)))) => Err(format!("etcdserver: {refused}")),
-        Ok(Ok(Err(failed))) => Err(failed.to_string()),
-        Ok(Err(ended)) => Err(ended.to_string()),
+        Ok(read) => read.map_err(|ended| ended.to_string()),
         Err(_) => Err("context deadline exceeded".to_owned()),
     }
 }
@@ -242,8 +264,10 @@ mod tests {
             });
         });
         is_locked.recv().unwrap();
-        let read = serializable(&store, Duration::from_millis(50)).await;
-        assert_eq!(read, Err("context deadline exceeded".to_owned()));
+        let late = Err("context deadline exceeded".to_owned());
+        let short = Duration::from_millis(50);
+        assert_eq!(serializable(&store, short).await, late);
+        assert_eq!(alarms(&store, short).await.map(|_| ()), late);
         drop(release);
         holder.join().unwrap();
         assert_eq!(serializable(&store, patience).await, Ok(()));

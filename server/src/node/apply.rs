@@ -1,7 +1,8 @@
 //! Log entries → core → storage → watchers → whoever waits.
 //!
 //! The order is the promise: a change is in the state's database before a watcher hears of it, and
-//! watchers' queues hold it before its writer is answered. Entries are applied in groups: one lock,
+//! watchers' queues hold it before its writer is answered. Readers find it as soon as it is in
+//! memory: it is committed, and on disk in the log of a majority. Entries are applied in groups: one lock,
 //! one database batch and one wake-up for all of them.
 
 use std::io;
@@ -23,7 +24,7 @@ use super::shorten::LogSizes;
 use super::snapshot::SnapshotDir;
 use crate::limits::{APPLY_BYTES_MAX, APPLY_ENTRIES_MAX};
 use crate::raft::{LogId, Payload, StoredMembership, TypeConfig};
-use crate::store::{Applied, Store};
+use crate::store::Store;
 
 /// openraft's state machine: this member's copy of the state, and whoever waits for it.
 #[derive(Debug)]
@@ -80,10 +81,13 @@ impl Applier {
                 }
             }
         }
-        let Applied { replies, leases } = self.store.apply(&batches, last, membership)?;
-        self.leases.applied(&leases);
+        // Memory answers reads: they need not wait for the database.
+        let readable = |leases: &[_]| {
+            self.leases.applied(leases);
+            self.applied.send_replace(last.index);
+        };
+        let replies = self.store.apply(&batches, last, membership, readable)?;
         self.answer(&batches, replies);
-        self.applied.send_replace(last.index);
         self.sizes.applied(last.index, group.bytes);
         for responder in group.responders {
             responder.send(());

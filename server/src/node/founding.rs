@@ -310,11 +310,11 @@ mod tests {
             crate::raft::Membership::new(vec![[7, 8].into()], BTreeMap::from(nodes)).unwrap();
         let membership = StoredMembership::new(Some(id(0)), membership);
         store
-            .apply(&[publication(7)], id(0), Some(membership))
+            .apply(&[publication(7)], id(0), Some(membership), |_| ())
             .unwrap();
         let second = BTreeSet::from([MemberId::new(8)]);
         assert_eq!(proposers(&mut log, &store).await.unwrap(), second);
-        store.apply(&[publication(8)], id(1), None).unwrap();
+        store.apply(&[publication(8)], id(1), None, |_| ()).unwrap();
         assert!(proposers(&mut log, &store).await.unwrap().is_empty());
     }
 }

@@ -4,8 +4,8 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use gonfalon_core::MemberId;
-use gonfalon_core::command::Put;
+use gonfalon_core::command::{DeleteRange, Put};
+use gonfalon_core::{KeyRange, MemberId};
 use gonfalon_proto::peer as pb;
 use tempfile::TempDir;
 
@@ -25,27 +25,36 @@ impl Store {
 
     /// Runs `work` while nobody can read.
     pub(crate) fn while_locked(&self, work: impl FnOnce()) {
-        let _local = self.local.write().unwrap();
-        work();
+        self.long(|| {
+            let _local = self.local.write().unwrap();
+            work();
+        });
     }
 }
 
 fn put(store: &Store, index: u64) {
-    let put = Command::Put(Put {
-        key: Bytes::from_static(b"key"),
+    apply(store, index, put_of("key".to_owned()));
+}
+
+fn put_of(key: String) -> Command {
+    Command::Put(Put {
+        key: key.into(),
         value: Bytes::from_static(b"value"),
         lease: LeaseId::NONE,
         prev_kv: false,
         ignore_value: false,
         ignore_lease: false,
-    });
+    })
+}
+
+fn apply(store: &Store, index: u64, command: Command) {
     let batch = Batch {
         origin: MemberId::new(1),
         sequence: index,
-        commands: vec![put],
+        commands: vec![command],
     };
     let last = log_id_from_pb(pb::LogId { term: 1, index });
-    store.apply(&[batch], last, None).unwrap();
+    store.apply(&[batch], last, None, |_| ()).unwrap();
 }
 
 #[test]
@@ -81,4 +90,53 @@ fn a_snapshot_is_opened_while_others_read() {
         !dir.path().join("state/1").exists(),
         "the old one is deleted"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn whoever_waits_long_for_the_state_leaves_his_thread_to_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Arc::new(Store::open_for_test(&dir));
+    let (release, released) = mpsc::channel::<()>();
+    let (lock, is_locked) = mpsc::channel();
+    let locked = store.clone();
+    let holder = std::thread::spawn(move || {
+        locked.while_locked(|| {
+            lock.send(()).unwrap();
+            // Ends when the sender is dropped, and in any case.
+            let _ = released.recv_timeout(PATIENCE);
+        });
+    });
+    is_locked.recv().unwrap();
+    let (begin, has_begun) = tokio::sync::oneshot::channel();
+    let reading = tokio::spawn(async move {
+        begin.send(()).expect("somebody waits for it");
+        store.read(|state, _| state.revision())
+    });
+    has_begun.await.unwrap();
+    let other = tokio::spawn(async { "has run" });
+    let other = tokio::time::timeout(PATIENCE / 2, other).await;
+    assert_eq!(other.expect("a thread is left").unwrap(), "has run");
+    assert!(!reading.is_finished(), "the state is still taken");
+    drop(release);
+    holder.join().unwrap();
+    assert_eq!(reading.await.unwrap(), Revision::FIRST);
+}
+
+#[test]
+fn memory_of_a_large_deletion_is_given_back_at_rest() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open_for_test(&dir);
+    let keys = 40_000;
+    for index in 1..=keys {
+        apply(&store, index, put_of(format!("key-{index:0200}")));
+    }
+    let all = DeleteRange {
+        range: KeyRange::from_wire("\0".into(), "\0".into()),
+        prev_kv: false,
+    };
+    apply(&store, keys + 1, Command::DeleteRange(all));
+    let recent = || store.read(|state, _| state.recent_bytes());
+    assert!(recent() > HISTORY_BYTES_MIN, "{} bytes", recent());
+    store.evict_at_rest();
+    assert!(recent() <= HISTORY_BYTES_MIN, "{} bytes", recent());
 }

@@ -96,8 +96,9 @@ impl Recent {
         self.queue.push_back(Change { event, before });
     }
 
-    /// Drops the oldest revisions until the rest costs at most `budget_bytes`.
-    pub(crate) fn evict(&mut self, budget_bytes: usize) {
+    /// Drops the oldest revisions until the rest costs at most `budget_bytes`, and frees some of what
+    /// was dropped. Whether there is more to free.
+    pub(crate) fn evict(&mut self, budget_bytes: usize) -> bool {
         while self.bytes > budget_bytes {
             let oldest = self.starts.pop_front();
             let oldest = oldest.expect("what costs something is of a revision");
@@ -120,6 +121,7 @@ impl Recent {
         if self.dropped.is_empty() && self.dropped.capacity() > FREED_MAX {
             self.dropped = VecDeque::new();
         }
+        !self.dropped.is_empty()
     }
 
     /// Memory answers reads at this revision and above.

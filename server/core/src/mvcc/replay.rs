@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Store;
-use crate::{Error, Event, EventKind, History, HistoryError, KeyValue, Revision};
+use crate::{Error, Event, History, HistoryError, Revision};
 
 impl Store {
     /// The changes of revisions `from..=to`, oldest first, whole revisions, about `limit` changes.
@@ -67,7 +67,7 @@ impl Store {
         events: &mut Vec<Arc<Event>>,
     ) -> Result<(), HistoryError> {
         let mut expected = from;
-        for batch in history.events(from, to, limit)? {
+        for batch in history.events(from, to, limit, with_prev)? {
             if batch.revision < expected || batch.revision > to || batch.events.is_empty() {
                 let revision = batch.revision;
                 return Err(HistoryError(format!(
@@ -76,11 +76,9 @@ impl Store {
             }
             expected = batch.revision.next();
             for mut event in batch.events {
-                event.prev = if with_prev {
-                    self.prev_of(&event, history)?
-                } else {
-                    None
-                };
+                if !self.is_prev_readable(&event) {
+                    event.prev = None;
+                }
                 events.push(Arc::new(event));
             }
         }
@@ -115,19 +113,6 @@ impl Store {
                 events.push(event.clone());
             }
         }
-    }
-
-    fn prev_of(
-        &self,
-        event: &Event,
-        history: &dyn History,
-    ) -> Result<Option<KeyValue>, HistoryError> {
-        let is_create =
-            event.kind == EventKind::Put && event.kv.create_revision == event.kv.mod_revision;
-        if is_create || !self.is_prev_readable(event) {
-            return Ok(None);
-        }
-        history.version_at(&event.kv.key, event.kv.mod_revision.prev())
     }
 
     fn is_prev_readable(&self, event: &Event) -> bool {

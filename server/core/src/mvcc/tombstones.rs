@@ -41,18 +41,19 @@ impl Tombstones {
         Some(change)
     }
 
-    /// Drops some tombstones at or below `compacted`: nobody may read before them any more.
-    pub(crate) fn sweep(&mut self, compacted: Revision) {
+    /// Drops some tombstones at or below `compacted`: nobody may read before them any more. Whether
+    /// there are more.
+    pub(crate) fn sweep(&mut self, compacted: Revision) -> bool {
         for _ in 0..SWEEP_MAX {
-            let Some(oldest) = self.by_change.first_entry() else {
-                break;
-            };
-            if oldest.key().0 > compacted {
-                break;
+            match self.by_change.first_entry() {
+                Some(oldest) if oldest.key().0 <= compacted => {
+                    let key = oldest.remove();
+                    self.by_key.remove(&key);
+                }
+                _ => return false,
             }
-            let key = oldest.remove();
-            self.by_key.remove(&key);
         }
+        true
     }
 
     pub(crate) fn contains(&self, key: &[u8]) -> bool {

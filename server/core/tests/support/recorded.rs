@@ -147,6 +147,7 @@ impl History for Recorded {
         from: Revision,
         to: Revision,
         limit: usize,
+        with_prev: bool,
     ) -> Result<Vec<RevisionEvents>, HistoryError> {
         assert!(to <= self.revision, "{to} has not been written");
         let mut changes = BTreeMap::new();
@@ -161,12 +162,15 @@ impl History for Recorded {
                     Some(kv) => (EventKind::Put, kv.clone()),
                     None => (EventKind::Delete, deleted),
                 };
+                let before = of_key.range(..(at.0, 0)).next_back();
+                let is_create = kv.create_revision == at.0;
+                let prev = before.and_then(|(_, version)| version.clone());
                 changes.insert(
                     *at,
                     Event {
                         kind,
                         kv,
-                        prev: None,
+                        prev: prev.filter(|_| with_prev && !is_create),
                     },
                 );
             }

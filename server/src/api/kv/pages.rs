@@ -31,7 +31,7 @@ pub(super) async fn read(api: &Api, query: &Range) -> Result<(Revision, RangeAns
             // The present that this began with is compacted already. Whoever asks for the present
             // is not to be refused for that: once more, in one go.
             Err(Refusal::Compacted) if query.revision.is_none() => {
-                return api.read(|state, history| state.range(query, history));
+                return api.read_range(query);
             }
             Err(refusal) => return Err(refusal),
         }
@@ -39,7 +39,7 @@ pub(super) async fn read(api: &Api, query: &Range) -> Result<(Revision, RangeAns
     let (count, more) = match pager.count_rest(api) {
         Ok(rest) => (kvs.len() + rest, rest > 0),
         Err(Refusal::Compacted) if query.revision.is_none() => {
-            return api.read(|state, history| state.range(query, history));
+            return api.read_range(query);
         }
         Err(refusal) => return Err(refusal),
     };

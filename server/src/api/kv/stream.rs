@@ -25,7 +25,7 @@ type Piece = Result<pb::RangeStreamResponse, Status>;
 /// The answer to `query`, piece by piece.
 pub(super) fn pieces(api: Api, query: &Range) -> Result<BoxStream<'static, Piece>, Refusal> {
     if query.count_only {
-        let (revision, answer) = api.read(|state, history| state.range(query, history))?;
+        let (revision, answer) = api.read_range(query)?;
         let whole = render::range(answer, api.header(revision));
         return Ok(stream::iter([Ok(piece(whole))]).boxed());
     }

@@ -35,13 +35,21 @@ impl History for StateDb {
         from: Revision,
         to: Revision,
         limit: usize,
+        with_prev: bool,
     ) -> Result<Vec<RevisionEvents>, HistoryError> {
-        let family = self.files.family(options::REV);
+        // A sweep takes changes away together with their versions: both are read as they are now.
+        let now = self.files.db.snapshot();
         let start = change_key((from, 0));
-        let changes = self
-            .files
-            .db
-            .iterator_cf(family, IteratorMode::From(&start, Direction::Forward));
+        let changes = now.iterator_cf(
+            self.files.family(options::REV),
+            IteratorMode::From(&start, Direction::Forward),
+        );
+        let versions = self.files.family(options::KV);
+        let written = |key: &[u8], at: At| {
+            let record = now.get_pinned_cf(versions, version_key(key, at));
+            let record = record.map_err(failed)?;
+            record.map(|record| version(key, at, &record)).transpose()
+        };
         let mut revisions: Vec<RevisionEvents> = Vec::new();
         for (count, item) in changes.enumerate() {
             let (at, record) = item.map_err(failed)?;
@@ -56,39 +64,30 @@ impl History for StateDb {
                     events: Vec::new(),
                 });
             }
+            let change = read_change(&record).ok_or_else(|| damaged("a change"))?;
+            let (kind, key) = (change.kind, change.key);
+            let kv = match kind {
+                EventKind::Delete => KeyValue {
+                    key: Bytes::copy_from_slice(key),
+                    mod_revision: at.0,
+                    ..KeyValue::default()
+                },
+                EventKind::Put => written(key, at)?
+                    .flatten()
+                    .ok_or_else(|| damaged("a change without its version"))?,
+            };
+            let is_create = kv.create_revision == at.0;
+            let prev = match change.previous.filter(|_| with_prev && !is_create) {
+                // The same revision has changed the key twice: what it was before that is wanted.
+                Some(before) if before.0 == at.0 => self.version_at(key, at.0.prev())?,
+                Some(before) => written(key, before)?.flatten(),
+                None => None,
+            };
             if let Some(last) = revisions.last_mut() {
-                last.events.push(self.event(at, &record)?);
+                last.events.push(Event { kind, kv, prev });
             }
         }
         Ok(revisions)
-    }
-}
-
-impl StateDb {
-    fn event(&self, at: At, record: &[u8]) -> Result<Event, HistoryError> {
-        let change = read_change(record).ok_or_else(|| damaged("a change"))?;
-        let kv = match change.kind {
-            EventKind::Delete => KeyValue {
-                key: Bytes::copy_from_slice(change.key),
-                mod_revision: at.0,
-                ..KeyValue::default()
-            },
-            EventKind::Put => {
-                let family = self.files.family(options::KV);
-                let record = self
-                    .files
-                    .db
-                    .get_pinned_cf(family, version_key(change.key, at))
-                    .map_err(failed)?
-                    .ok_or_else(|| damaged("a change without its version"))?;
-                version(change.key, at, &record)?.ok_or_else(|| damaged("a version"))?
-            }
-        };
-        Ok(Event {
-            kind: change.kind,
-            kv,
-            prev: None,
-        })
     }
 }
 

@@ -1,7 +1,8 @@
 //! How the state's RocksDB is set up, and why.
 
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, LogLevel, Options,
+    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType,
+    LogLevel, Options,
 };
 
 /// Versions by key, newest first.
@@ -51,7 +52,12 @@ pub(super) fn families() -> Vec<ColumnFamilyDescriptor> {
 fn family(name: &str, cache: &Cache) -> Options {
     let mut table = BlockBasedOptions::default();
     table.set_block_cache(cache);
+    // Index and filter are read by pieces: as a whole, those of one large file (300 KB each) would
+    // hardly fit into a shard of the cache, and each read of an old version would fetch them again.
+    table.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+    table.set_partition_filters(true);
     table.set_cache_index_and_filter_blocks(true);
+    table.set_pin_top_level_index_and_filter(true);
     table.set_pin_l0_filter_and_index_blocks_in_cache(true);
     table.set_format_version(6);
     if name == KV {

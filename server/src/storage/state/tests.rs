@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use gonfalon_core::command::{Command, DeleteRange, Op, Put, Txn};
-use gonfalon_core::{Changes, KeyRange, LeaseId, Revision, State};
+use gonfalon_core::{Changes, Event, History as _, KeyRange, LeaseId, Revision, State};
 use gonfalon_proto::peer as pb;
 use rocksdb::IteratorMode;
 use tempfile::TempDir;
@@ -216,4 +216,24 @@ fn every_property_of_the_sizes_is_one_that_rocksdb_knows() {
         let value = db.files.db.property_int_value_cf(family, property).unwrap();
         assert!(value.is_some(), "{property}");
     }
+}
+
+#[tokio::test]
+async fn changes_are_read_with_the_versions_before_their_revision_if_these_are_wanted() {
+    let dir = tempfile::tempdir().unwrap();
+    let (db, mut state) = open(&dir);
+    let twice = at_once([delete("a"), put("a"), delete("a")]);
+    // a: put 2, changed 3 times at 4, put 5; b: put 3.
+    run(&db, &mut state, [put("a"), put("b"), twice, put("a")]);
+    let read = |with_prev| {
+        let last = Revision::new(5);
+        let revisions = db.events(Revision::new(2), last, 100, with_prev).unwrap();
+        let events = revisions.into_iter().flat_map(|revision| revision.events);
+        let prev = |event: Event| event.prev.map(|prev| prev.mod_revision.get());
+        events.map(prev).collect::<Vec<_>>()
+    };
+    // The second change at 4 creates the key, as the one at 5 does.
+    let before = Some(2);
+    assert_eq!(read(true), [None, None, before, None, before, None]);
+    assert_eq!(read(false), [None; 6]);
 }
