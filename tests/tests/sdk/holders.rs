@@ -3,7 +3,9 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use gonfalon::{Client, Lease, Op, Revision};
@@ -147,4 +149,78 @@ async fn fifty_locks_and_elections_outlive_the_leader_of_the_cluster() {
     }
     cluster.start_member(leader).unwrap();
     cluster.ready().await.unwrap();
+}
+
+/// From when until when somebody was sure that he held the lock.
+type Tenure = (Instant, Instant);
+
+/// Holds the lock again and again, and writes his fence through it, until told to stop.
+async fn contend(client: Client, stop: Arc<AtomicBool>) -> Vec<Tenure> {
+    let lock = client.lock("load").ttl(Duration::from_secs(10));
+    let mut tenures = Vec::new();
+    while !stop.load(Ordering::Relaxed) {
+        // What fails while a leader is missing is begun anew.
+        let Ok(guard) = within(lock.acquire()).await else {
+            continue;
+        };
+        let begin = Instant::now();
+        let fence = guard.fence().revision().to_string();
+        let written = guard.txn().then(Op::put("register", fence)).await;
+        let end = Instant::now();
+        if guard.is_held() {
+            tenures.push((begin, end));
+            // What is not known may have been written, and was if the key is still there.
+            assert!(written.map_or_else(|_| true, |written| written.succeeded));
+        }
+        // If it fails it goes on in the background.
+        let _ = guard.release().await;
+    }
+    tenures
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_at_a_time_holds_a_lock_while_each_member_of_three_is_killed() {
+    let mut cluster = Cluster::start(Server::Gonfalon, 3).await.unwrap();
+    let client = super::client(&cluster);
+    let first = client.put("register", "0").await.unwrap().revision;
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut tasks = Vec::new();
+    for _ in 0..6 {
+        let client = super::client(&cluster);
+        tasks.push(tokio::spawn(contend(client, stop.clone())));
+    }
+    for at in 0..3 {
+        let before = client.get("register").await.unwrap().unwrap().version;
+        cluster.kill(at).unwrap();
+        // The two that are left hand it over as before.
+        let goes_on = async {
+            loop {
+                let now = client.get("register").await;
+                if now.is_ok_and(|kv| kv.is_some_and(|kv| kv.version > before + 20)) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        within(goes_on).await;
+        cluster.start_member(at).unwrap();
+        cluster.ready().await.unwrap();
+    }
+    stop.store(true, Ordering::Relaxed);
+    let mut tenures = Vec::new();
+    for task in tasks {
+        tenures.extend(within(task).await.unwrap());
+    }
+    tenures.sort();
+    eprintln!("{} tenures", tenures.len());
+    assert!(tenures.len() > 60, "{}", tenures.len());
+    for pair in tenures.windows(2) {
+        assert!(pair[0].1 <= pair[1].0, "two held it: {pair:?}");
+    }
+    let written = register(&client, first).await;
+    assert!(
+        written.is_sorted(),
+        "a fence was passed by an older one: {written:?}"
+    );
+    contenders(&client, "load", 0).await;
 }
