@@ -18,7 +18,7 @@ run: ## build for release and start one node on 127.0.0.1:2379, data in ./gonfal
 test: ## the whole suite, as CI runs it: format, lints, licences, tests by layer
 	@scripts/test.sh $(ARGS)
 
-kills: ## kill the leader of three nodes 50 times; how long writes paused (5 minutes)
+kills: ## kill the leader of three nodes 50 times; how long writes paused (2 minutes)
 	@scripts/kills.sh
 
 test-long: ## random tests with many more draws: cut watches, the comparison with etcd; over an hour

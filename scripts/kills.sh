@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Kills the leader of three nodes 50 times under load and prints how long writes paused each time;
-# fails if the p99 is above two seconds. About five minutes; tests/tests/failover.rs is what it runs.
+# fails if the p99 is above two seconds. About two minutes, and the build; tests/tests/failover.rs is what it runs.
 #
 # GONFALON_BIN names a binary to use instead of building one for release.
 set -euo pipefail
