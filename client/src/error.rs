@@ -214,38 +214,43 @@ impl Error {
     /// Whether the same call may succeed later, without harm: what failed is passing, and the call
     /// did not take place.
     pub fn is_retryable(&self) -> bool {
-        self.inner.outcome == Outcome::NotApplied
-            && match self.inner.kind {
-                ErrorKind::Connect
-                | ErrorKind::Unavailable
-                | ErrorKind::NoLeader
-                | ErrorKind::Timeout
-                | ErrorKind::TooManyRequests
-                | ErrorKind::FutureRevision => true,
-                ErrorKind::Closed
-                | ErrorKind::NotLeader
-                | ErrorKind::Tls
-                | ErrorKind::Unauthenticated
-                | ErrorKind::PermissionDenied
-                | ErrorKind::AuthNotEnabled
-                | ErrorKind::NotFound
-                | ErrorKind::AlreadyExists
-                | ErrorKind::LeaseNotFound
-                | ErrorKind::LeaseExists
-                | ErrorKind::Compacted { .. }
-                | ErrorKind::Restored
-                | ErrorKind::QuotaExceeded
-                | ErrorKind::TooLarge
-                | ErrorKind::InvalidArgument
-                | ErrorKind::FailedPrecondition
-                | ErrorKind::Unimplemented
-                | ErrorKind::WouldBlock
-                | ErrorKind::Lagged { .. }
-                | ErrorKind::Lost
-                | ErrorKind::Internal
-                | ErrorKind::Corrupt
-                | ErrorKind::File => false,
-            }
+        self.inner.outcome == Outcome::NotApplied && self.is_passing()
+    }
+
+    /// Whether what failed is passing, whatever became of this call: for somebody who can find that
+    /// out, or begins anew.
+    pub(crate) fn is_passing(&self) -> bool {
+        match self.inner.kind {
+            ErrorKind::Connect
+            | ErrorKind::Unavailable
+            | ErrorKind::NoLeader
+            | ErrorKind::Timeout
+            | ErrorKind::TooManyRequests
+            | ErrorKind::FutureRevision => true,
+            ErrorKind::Closed
+            | ErrorKind::NotLeader
+            | ErrorKind::Tls
+            | ErrorKind::Unauthenticated
+            | ErrorKind::PermissionDenied
+            | ErrorKind::AuthNotEnabled
+            | ErrorKind::NotFound
+            | ErrorKind::AlreadyExists
+            | ErrorKind::LeaseNotFound
+            | ErrorKind::LeaseExists
+            | ErrorKind::Compacted { .. }
+            | ErrorKind::Restored
+            | ErrorKind::QuotaExceeded
+            | ErrorKind::TooLarge
+            | ErrorKind::InvalidArgument
+            | ErrorKind::FailedPrecondition
+            | ErrorKind::Unimplemented
+            | ErrorKind::WouldBlock
+            | ErrorKind::Lagged { .. }
+            | ErrorKind::Lost
+            | ErrorKind::Internal
+            | ErrorKind::Corrupt
+            | ErrorKind::File => false,
+        }
     }
 
     /// How long to wait before the same call is worth another attempt; none if it is not

@@ -12,6 +12,8 @@ mod leases;
 mod limits;
 #[path = "proofs/members.rs"]
 mod members;
+#[path = "proofs/patience.rs"]
+mod patience;
 #[path = "proofs/recipes.rs"]
 mod recipes;
 #[path = "proofs/server.rs"]
@@ -30,6 +32,15 @@ const PATIENCE: Duration = Duration::from_secs(30);
 async fn within<F: IntoFuture>(what: F) -> F::Output {
     let ended = tokio::time::timeout(PATIENCE, what.into_future()).await;
     ended.expect("it happens in time")
+}
+
+async fn until(check: impl Fn() -> bool) {
+    let checked = async {
+        while !check() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    within(checked).await;
 }
 
 /// The next batch, which is no error.

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::hold::{Holding, fencing, held};
 use super::line::{Line, below, identity_setting, line_settings};
-use super::place::{Place, deleted_after, is_history_gone, lost, or_lost};
+use super::place::{Place, deleted_after, is_history_gone, lost, or_lost, patiently};
 use crate::client::Client;
 use crate::error::{Error, ErrorKind};
 use crate::op::{Op, SortBy, SortOrder};
@@ -63,7 +63,8 @@ impl DoubleBarrier {
     ///
     /// [`ErrorKind::FailedPrecondition`]: all participants have entered already, and not all of them
     /// have left. [`ErrorKind::Lost`]: the lease ended, or somebody deleted the key, while it
-    /// waited. Else as any call.
+    /// waited. Else as any call; but once it waits, what passes (no connection, no leader) does not
+    /// end it for as long as its lease is held.
     ///
     /// # Cancel safety
     ///
@@ -72,11 +73,14 @@ impl DoubleBarrier {
         let call = self.line.call;
         let (place, position) = self.arrive().await?;
         let last = (self.participants as usize).checked_sub(1);
-        let mut own = None;
+        let (mut own, client) = (None, &self.line.client);
         let round = match position {
-            Some(at) if Some(at) == last => self.all_are_there(&place).await?,
+            Some(at) if Some(at) == last => {
+                let ready = patiently(client, || self.all_are_there(&place));
+                place.unless_lost(call, &mut own, ready).await?
+            }
             Some(_) => {
-                let ready = self.ready_after(place.revision);
+                let ready = patiently(client, || self.ready_after(place.revision));
                 place.unless_lost(call, &mut own, ready).await?
             }
             None => {
@@ -85,8 +89,13 @@ impl DoubleBarrier {
                 return Err(Error::new(ErrorKind::FailedPrecondition, call, message));
             }
         };
-        let still = self.line.client.txn().when(place.is_there());
-        if !still.then(Op::get(&self.ready)).await?.succeeded {
+        let ask = || {
+            let txn = client.txn().when(place.is_there());
+            txn.then(Op::get(&self.ready)).into_future()
+        };
+        let still = patiently(client, ask);
+        let still = place.unless_lost(call, &mut own, still).await?;
+        if !still.succeeded {
             return Err(lost(call, place.lost_reason()));
         }
         Ok(DoubleBarrierGuard {

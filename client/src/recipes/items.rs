@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::hold::{Holding, fencing, held};
 use super::line::below;
 use super::once::{Committed, Once, aside};
-use super::place::{Place, is_history_gone, lost, or_lost};
+use super::place::{Place, is_history_gone, lost, or_lost, patiently};
 use crate::client::Client;
 use crate::error::Error;
 use crate::op::{Op, SortBy, SortOrder};
@@ -110,17 +110,18 @@ impl Items {
         }
     }
 
-    /// The first that is not claimed; waits for it.
+    /// The first that is not claimed; waits for it. Once it waits, what is passing does not end it.
     async fn wait_for_first(&self) -> Result<KeyValue, Error> {
+        let (mut found, mut seen) = self.first().await?;
         loop {
-            let (found, seen) = self.first().await?;
             if let Some(item) = found {
                 return Ok(item);
             }
-            match self.something_new(seen).await {
+            match patiently(&self.client, || self.something_new(seen)).await {
                 Err(error) if is_history_gone(&error) => {}
                 waited => waited?,
             }
+            (found, seen) = patiently(&self.client, || self.first()).await?;
         }
     }
 

@@ -69,10 +69,16 @@ impl Election {
     /// Work that blocks its thread cannot be told of a loss, nor be dropped, and neither can tasks
     /// that it has spawned: these must watch the token themselves.
     ///
+    /// What passes does not end it: while no server can be reached, the cluster has no leader, or a
+    /// call is not answered in time, it campaigns again after the client's
+    /// [pauses](crate::ClientBuilder::backoff), for ever.
+    ///
     /// # Errors
     ///
-    /// As [`Election::campaign`], except for losses, after which there is another campaign; but not
-    /// with a lease of the caller's that has ended.
+    /// What another campaign cannot help: [`ErrorKind::PermissionDenied`],
+    /// [`ErrorKind::InvalidArgument`], [`ErrorKind::Closed`] and all other kinds that are never
+    /// [retryable](Error::is_retryable). [`ErrorKind::Lost`] only with a lease of the caller's that
+    /// has ended: after other losses there is another campaign.
     ///
     /// # Cancel safety
     ///
@@ -87,15 +93,24 @@ impl Election {
         F: Future<Output = T>,
     {
         let value = value.into_bytes();
+        let pauses = || self.line.client.transport().pauses();
+        let mut left = pauses();
         loop {
             match self.run_once(&value, &mut lead).await {
                 Ok(Led::Done(result)) => return Ok(result),
-                Ok(Led::Lost { .. }) if self.can_go_on() => {}
-                Ok(Led::Lost { reason, .. }) => {
-                    return Err(lost("campaign", reason));
+                Ok(Led::Lost { .. }) => left = pauses(),
+                Err(error) if *error.kind() == ErrorKind::Lost => {}
+                Err(error) if error.is_passing() => {
+                    let pause = left.next().unwrap_or_default();
+                    tracing::warn!(%error, ?pause, "a candidate could not campaign and tries again");
+                    tokio::time::sleep(pause).await;
                 }
-                Err(error) if *error.kind() == ErrorKind::Lost && self.can_go_on() => {}
                 Err(error) => return Err(error),
+            }
+            // There is no use in another campaign with a lease that has ended.
+            let lease = self.line.lease.as_ref();
+            if let Some(reason) = lease.and_then(|lease| lease.standing().lost_reason()) {
+                return Err(lost("campaign", reason));
             }
         }
     }
@@ -155,11 +170,6 @@ impl Election {
         drop(work);
         resign(leadership).await;
         Ok(lost)
-    }
-
-    /// Whether there is any use in another campaign.
-    fn can_go_on(&self) -> bool {
-        self.line.lease.as_ref().is_none_or(crate::Lease::is_held)
     }
 }
 

@@ -9,7 +9,9 @@
 //! Invariants
 //! - one transaction tells whether the place is still there and who is before it: whoever has lost
 //!   his place is told so, and gets nothing;
-//! - after the last of these the lease must still be held, by its own clock.
+//! - after the last of these the lease must still be held, by its own clock;
+//! - who has a place keeps it while his lease is held: what fails for a passing reason, such as a
+//!   cluster without a leader, is tried again until then.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +19,7 @@ use bytes::Bytes;
 
 use super::contender::Contender;
 use super::hold::Holding;
-use super::place::{Place, deleted_after, is_history_gone, lost, or_lost};
+use super::place::{Place, deleted_after, is_history_gone, lost, or_lost, patiently};
 use crate::client::Client;
 use crate::error::{Error, ErrorKind};
 use crate::lease::{Lease, LeaseStatus};
@@ -130,10 +132,12 @@ impl Line {
         let mut own = None;
         while let Turn::After(before) = turn {
             self.wait(&place, &mut own, &before).await?;
-            turn = self.look(&place).await?;
+            let looked = patiently(&self.client, || self.look(&place));
+            turn = place.unless_lost(self.call, &mut own, looked).await?;
         }
         if self.width > 1 {
-            self.step_up(&place, value).await?;
+            let told = patiently(&self.client, || self.step_up(&place, &value));
+            place.unless_lost(self.call, &mut own, told).await?;
         }
         observe::recipe_waited(self.call, began.elapsed());
         self.had(place, own)
@@ -145,7 +149,7 @@ impl Line {
         time: Duration,
         value: Bytes,
     ) -> Result<Holding, Error> {
-        let late = || Error::new(ErrorKind::Timeout, self.call, "others were before it");
+        let late = || Error::new(ErrorKind::Timeout, self.call, "its turn has not come");
         tokio::time::timeout(time, self.acquire(value))
             .await
             .map_err(|_| late())?
@@ -316,7 +320,7 @@ impl Line {
         own: &mut Option<Watch>,
         before: &Before,
     ) -> Result<(), Error> {
-        let moved = async {
+        let moved = || async {
             if self.width == 1 {
                 let gone = deleted_after(&self.client, &before.nearest, before.seen);
                 return gone.await.map(drop);
@@ -327,6 +331,7 @@ impl Line {
                 moved => moved,
             }
         };
+        let moved = patiently(&self.client, moved);
         place.unless_lost(self.call, own, moved).await
     }
 
@@ -352,7 +357,7 @@ impl Line {
     }
 
     /// Tells the next one, who watches this place alone, that he is the first who waits.
-    async fn step_up(&self, place: &Place, value: Bytes) -> Result<(), Error> {
+    async fn step_up(&self, place: &Place, value: &Bytes) -> Result<(), Error> {
         let txn = self.client.txn().when(place.is_there());
         let told = txn
             .then(Op::put(&place.key, value).lease(&place.lease))

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::fence::Fence;
 use super::hold::{Holding, fencing};
 use super::line::{Line, identity_setting, line_settings};
-use super::place::lost;
+use super::place::{lost, patiently};
 use crate::client::Client;
 use crate::error::{Error, ErrorKind};
 use crate::lease::{Lease, LostReason};
@@ -59,7 +59,9 @@ impl MultiLock {
     /// # Errors
     ///
     /// [`ErrorKind::Lost`](crate::ErrorKind::Lost): the lease ended, or somebody deleted a key,
-    /// while it waited. Else as any call. Whatever was held already is released.
+    /// while it waited. Else as any call; but while it waits for one of them, what passes (no
+    /// connection, no leader) does not end it for as long as its lease is held. Whatever was held
+    /// already is released.
     ///
     /// # Cancel safety
     ///
@@ -84,13 +86,7 @@ impl MultiLock {
     ///
     /// As [`MultiLock::acquire`].
     pub async fn acquire_within(&self, time: Duration) -> Result<MultiLockGuard, Error> {
-        let late = || {
-            Error::new(
-                ErrorKind::Timeout,
-                self.line.call,
-                "others hold some of them",
-            )
-        };
+        let late = || Error::new(ErrorKind::Timeout, self.line.call, "they were not all had");
         tokio::time::timeout(time, self.acquire())
             .await
             .map_err(|_| late())?
@@ -198,7 +194,13 @@ impl MultiLockGuard {
     async fn confirmed(self, call: &'static str) -> Result<Self, Error> {
         if let [_, .., last] = &self.held[..] {
             let read = Op::get(last.tenure.key()).count_only();
-            if !self.txn().then(read).await?.succeeded {
+            let ask = || self.txn().then(read.clone()).into_future();
+            let confirmed = tokio::select! {
+                biased;
+                reason = self.lost() => return Err(lost(call, reason)),
+                confirmed = patiently(&self.client, ask) => confirmed?,
+            };
+            if !confirmed.succeeded {
                 return Err(lost(call, LostReason::KeyDeleted));
             }
         }

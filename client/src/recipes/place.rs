@@ -135,6 +135,24 @@ impl Drop for Place {
     }
 }
 
+/// What `ask` answers at last: what fails for a passing reason is asked again after the client's
+/// pauses, for as long as somebody waits for it.
+pub(super) async fn patiently<T, F>(client: &Client, ask: impl Fn() -> F) -> Result<T, Error>
+where
+    F: Future<Output = Result<T, Error>>,
+{
+    let mut pauses = client.transport().pauses();
+    loop {
+        match ask().await {
+            Err(error) if error.is_passing() => {
+                tracing::debug!(%error, "waiting goes on");
+                tokio::time::sleep(pauses.next().unwrap_or_default()).await;
+            }
+            answer => return answer,
+        }
+    }
+}
+
 /// The error of somebody who has lost what he had or waited for.
 pub(super) fn lost(call: &'static str, reason: LostReason) -> Error {
     Error::new(ErrorKind::Lost, call, reason.text()).outcome_is(Outcome::NotApplied)

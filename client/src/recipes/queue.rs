@@ -33,7 +33,7 @@ macro_rules! taking {
         ///
         /// # Errors
         ///
-        /// As any call.
+        /// As any call; but once it waits, what passes (no connection, no leader) does not end it.
         ///
         /// # Cancel safety
         ///

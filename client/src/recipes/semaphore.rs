@@ -53,7 +53,8 @@ impl Semaphore {
     /// on another number of permits, and nothing was asked for.
     /// [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument): there are no permits.
     /// [`ErrorKind::Lost`](crate::ErrorKind::Lost): the lease ended, or somebody deleted the key,
-    /// while it waited. Else as any call.
+    /// while it waited. Else as any call; but once it waits, what passes (no connection, no leader)
+    /// does not end it for as long as its lease is held.
     ///
     /// # Cancel safety
     ///

@@ -37,15 +37,15 @@ async fn until(what: &str, check: impl AsyncFn() -> bool) {
 }
 
 /// Whatever is held; dropped, it is given up.
-type Held = Box<dyn Debug + Send>;
-type Waiting = BoxFuture<'static, Result<Held, Error>>;
+pub(super) type Held = Box<dyn Debug + Send>;
+pub(super) type Waiting = BoxFuture<'static, Result<Held, Error>>;
 
 /// Something that is waited for, and what the test puts in the way and takes out of it.
-struct Wait {
-    name: &'static str,
-    begin: fn(Client, Lease) -> Waiting,
-    block: fn(&FakeServer),
-    make_way: fn(&FakeServer),
+pub(super) struct Wait {
+    pub(super) name: &'static str,
+    pub(super) begin: fn(Client, Lease) -> Waiting,
+    pub(super) block: fn(&FakeServer),
+    pub(super) make_way: fn(&FakeServer),
 }
 
 macro_rules! wait {
@@ -59,7 +59,7 @@ macro_rules! wait {
     };
 }
 
-const WAITS: [Wait; 7] = [
+pub(super) const WAITS: [Wait; 7] = [
     wait!(
         "lock",
         |client, lease| client.lock("n").lease(&lease).acquire().await?,
