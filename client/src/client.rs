@@ -20,7 +20,7 @@ use crate::clock::bounded;
 use crate::cluster::Cluster;
 use crate::error::{Error, ErrorKind};
 use crate::kv::{Delete, Get, Put, Range, Swap};
-use crate::lease::{Grant, Keeper, Lease, LeaseInfo};
+use crate::lease::{Grant, Handles, Keeper, Lease, LeaseInfo};
 use crate::maintenance::Maintenance;
 use crate::op::Op;
 use crate::options::{ClientBuilder, Config, IntoEndpoints};
@@ -44,6 +44,7 @@ struct Shared {
     watches: Watches,
     /// Renews leases; there once there is one.
     keeper: OnceLock<Keeper>,
+    handles: Handles,
     user: Option<(String, String)>,
 }
 
@@ -98,6 +99,7 @@ impl Client {
                 watches: Watches::new(transport.clone()),
                 transport,
                 keeper: OnceLock::new(),
+                handles: Handles::default(),
                 user,
             }),
         };
@@ -307,6 +309,9 @@ impl Client {
     /// Keeps a lease that is there already, as if it had been granted here: one that somebody
     /// detached ([`Lease::detach`](crate::Lease::detach)), or left behind.
     ///
+    /// If this client keeps it already, what is returned is one more clone of that handle, with its
+    /// health check: they are held and lost together, and the last that is dropped revokes it.
+    ///
     /// # Errors
     ///
     /// [`ErrorKind::LeaseNotFound`](crate::ErrorKind::LeaseNotFound), and as any read.
@@ -448,15 +453,17 @@ impl Client {
     /// the leases are revoked (what was detached stays), with them the locks and leaderships that
     /// they stand for; the keys of contenders who gave up are deleted; what caches want on disk is
     /// written; the connections are ended. When this returns, no task, thread or connection of the
-    /// client is left at work.
+    /// client is left at work, but for a [health check](crate::Grant::health) that does not return.
     ///
     /// Again, it waits for the same end, and says the same of it. Dropping the last clone sets the
     /// same in motion, with the default deadline, and waits for nothing.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Timeout`](crate::ErrorKind::Timeout): not everything was confirmed in time. The
-    /// client is closed all the same, and the leases in question end when their time is up.
+    /// [`ErrorKind::Timeout`](crate::ErrorKind::Timeout): not everything was confirmed in time.
+    /// [`ErrorKind::Internal`](crate::ErrorKind::Internal): the thread that renews leases has died
+    /// before, and nobody knows what has become of them. The client is closed all the same, and the
+    /// leases in question end when their time is up.
     ///
     /// # Cancel safety
     ///
@@ -469,15 +476,13 @@ impl Client {
             shared.transport.tasks_ended().await;
             match shared.keeper.get() {
                 Some(keeper) => keeper.ended().await,
-                None => 0,
+                None => Ok(()),
             }
         };
-        let why = match timeout(budget + CLOSE_GRACE, ended).await {
-            Ok(0) => return Ok(()),
-            Ok(left) => format!("{left} leases or keys were not confirmed to be gone"),
-            Err(_) => "its tasks have not ended".to_owned(),
-        };
-        Err(Error::new(ErrorKind::Timeout, "close", why).after(0, began.elapsed()))
+        let late = || Error::new(ErrorKind::Timeout, "close", "its tasks have not ended");
+        let ended = timeout(budget + CLOSE_GRACE, ended).await;
+        let ended = ended.unwrap_or_else(|_| Err(late()));
+        ended.map_err(|error| error.after(0, began.elapsed()))
     }
 
     pub(crate) fn namespace_bytes(&self) -> &Bytes {
@@ -491,11 +496,18 @@ impl Client {
     /// Whoever renews leases; started with the first.
     pub(crate) fn keeper(&self) -> Result<&Keeper, Error> {
         let shared = &self.shared;
-        if let Some(keeper) = shared.keeper.get() {
+        let keeper = shared.keeper.get();
+        if let Some(keeper) = keeper
+            && !keeper.is_gone()
+        {
             return Ok(keeper);
         }
         if shared.transport.closed.is_cancelled() {
             return Err(crate::transport::closed("grant"));
+        }
+        if keeper.is_some() {
+            let why = "the thread that renews this client's leases has died: make another client";
+            return Err(Error::new(ErrorKind::Internal, "grant", why));
         }
         let started = Keeper::start(
             shared.transport.uris(),
@@ -508,6 +520,11 @@ impl Client {
             keeper.stop(None);
         }
         Ok(keeper)
+    }
+
+    /// Which leases its handles keep.
+    pub(crate) fn handles(&self) -> &Handles {
+        &self.shared.handles
     }
 
     pub(crate) fn watches(&self) -> &Watches {

@@ -92,7 +92,18 @@
 //! A renewal is sent each third of the TTL; when its answer takes longer than a sixth, it is sent on
 //! a second connection too, to another member if there is one. The thread that does this is not the
 //! application's, which may block its own as it likes; an application that wants to lose its leases
-//! when it hangs says so with [`Grant::health`](crate::Grant::health).
+//! when it hangs says so with [`Grant::health`](crate::Grant::health). Should that
+//! thread panic, in a recorder of metrics for example, it begins anew with the leases that it had;
+//! should it die, they are lost at once, and another [`grant`](crate::Client::grant) fails with
+//! `Internal`.
+//!
+//! # While the cluster is away
+//!
+//! A call fails when its deadline is over or too many were repeated; watches, caches and leases go on
+//! by themselves. So do recipes that wait: once a contender has his place in a line, what passes
+//! (`Connect`, `Unavailable`, `NoLeader`, `Timeout`, `TooManyRequests`, `FutureRevision`) does not
+//! end the wait for as long as his lease is held, and [`Election::run`](crate::Election::run)
+//! campaigns again for ever. All else ends them at once.
 //!
 //! # Quiet, cut off, or gone
 //!
@@ -123,7 +134,7 @@
 //! | a lock's or a candidate's own lease | 15 s | `ttl` |
 //! | closing may take | the deadline of calls | [`close_within`](crate::Client::close_within) |
 //! | connections | two for each endpoint in use, and one for leases; a second while one is slow | |
-//! | threads | none of its own; one with the first lease; two for all of [`blocking`](crate::blocking) | |
+//! | threads | none of its own; one with the first lease, and for [health checks](crate::Grant::health) while they run; two for all of [`blocking`](crate::blocking) | |
 //!
 //! # Watching a client at work
 //!

@@ -1,20 +1,24 @@
 //! Leases: granted, kept alive in the background, and known to be lost before the server ends them.
 //!
-//! A [`Lease`] is a handle; while one of its clones lives, the lease is renewed (`lease/keeper.rs`,
-//! over streams that are `lease/lane.rs`), and with the last it is ended (`lease/janitor.rs`). What it
-//! says of itself is conservative (`lease/term.rs`): as long as [`Lease::is_held`] is true, no server
-//! has ended it.
+//! A [`Lease`] is a handle; while one of its clones lives, the lease is renewed on a thread for that
+//! (`lease/keeper.rs`, `lease/renewals.rs`, over streams that are `lease/lane.rs`), as long as the
+//! application says that it is well (`lease/health.rs`), and with the last it is ended
+//! (`lease/janitor.rs`). All handles of a client that keep the same lease share it
+//! (`lease/handles.rs`). What it says of itself is conservative (`lease/term.rs`): as long as
+//! [`Lease::is_held`] is true, no server has ended it.
 //!
 //! No check by a client is enough to protect something outside of the store: between the check and
 //! the act the process may be stopped for longer than the lease. Whoever needs that passes a
 //! revision along, and has the other side refuse older ones.
 
+mod handles;
+mod health;
 mod janitor;
 mod keeper;
 mod lane;
+mod renewals;
 mod term;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -31,28 +35,13 @@ use crate::error::{Error, ErrorKind, Outcome};
 use crate::transport::Transport;
 use crate::types::LeaseId;
 
+pub(crate) use handles::Handles;
+use health::Health;
 pub(crate) use janitor::Litter;
 pub(crate) use keeper::Keeper;
-use keeper::Kept;
+use renewals::Kept;
 use term::Term;
 pub use term::{LeaseStatus, LostReason};
-
-/// An application's own word on whether it is well.
-#[derive(Clone)]
-struct Health(Arc<dyn Fn() -> bool + Send + Sync>);
-
-impl Health {
-    /// An application whose check panics is not well.
-    fn is_well(&self) -> bool {
-        catch_unwind(AssertUnwindSafe(|| (self.0)())).unwrap_or(false)
-    }
-}
-
-impl std::fmt::Debug for Health {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Health")
-    }
-}
 
 /// A lease to be: settings first, then await it.
 #[derive(Debug, Clone)]
@@ -82,13 +71,20 @@ impl Grant {
         self
     }
 
-    /// Asked before each renewal; while it says no, the lease is not renewed, and is lost when its
-    /// time is up. For an application that lives but no longer works.
+    /// Asked before each renewal, at a third of the TTL; while it does not say yes, the lease is not
+    /// renewed, and is lost when its time is up. For an application that lives but no longer works.
     ///
-    /// It is called on the thread that renews every lease of the client, and must answer at once: what
-    /// it waits for, they all wait for. If it panics, that is a no.
+    /// It is called on a thread of this crate, beside the one that renews leases, and costs no lease
+    /// but its own: if it panics, that is a no; as long as it has not answered, the lease is not
+    /// renewed, and the renewal goes as soon as it says yes. It is never called again before it has
+    /// returned. Up to 4 hooks of a client are waited for at a time; one that takes longer than
+    /// 100 ms no longer counts among them. Up to 256 can hang before others are not asked any more.
+    ///
+    /// A thread cannot be stopped: one whose hook never returns is left behind when the client is
+    /// closed. What waits by [`blocking`](crate::blocking) is refused there, as in any thread of an
+    /// async runtime.
     pub fn health(mut self, is_well: impl Fn() -> bool + Send + Sync + 'static) -> Self {
-        self.health = Some(Health(Arc::new(is_well)));
+        self.health = Some(Health::new(is_well));
         self
     }
 
@@ -150,7 +146,8 @@ impl Grant {
         };
         orphan.id = None;
         let ttl = Duration::from_secs(u64::try_from(seconds).unwrap_or_default());
-        Ok(Lease::kept(self.client.clone(), id, ttl, sent, self.health))
+        let origin = Origin::Granted(self.health);
+        Ok(Lease::kept(&self.client, id, ttl, sent, origin))
     }
 }
 
@@ -178,6 +175,7 @@ pub struct Lease {
     inner: Arc<Inner>,
 }
 
+/// What all handles of a client share that keep the same lease.
 #[derive(Debug)]
 struct Inner {
     id: LeaseId,
@@ -187,40 +185,50 @@ struct Inner {
     is_detached: AtomicBool,
 }
 
+/// How a client has come to keep a lease.
+enum Origin {
+    /// It is new: whoever has kept one of this name has lost it.
+    Granted(Option<Health>),
+    /// It was there before, and may be kept here already.
+    Adopted,
+}
+
 impl Lease {
     /// A lease that was granted, or renewed, for `ttl` by a request that was sent at `sent`; it is
     /// kept from now on.
-    fn kept(
-        client: Client,
-        id: LeaseId,
-        ttl: Duration,
-        sent: Moment,
-        health: Option<Health>,
-    ) -> Self {
-        let term = Arc::new(Term::new(ttl, sent));
-        match client.keeper() {
-            Ok(keeper) => {
-                let kept = Kept {
-                    term: Arc::downgrade(&term),
-                    health,
-                };
-                keeper.keep(id, kept);
-                // Closing looks at what is kept only once; this may have come after that.
-                if client.transport().closed.is_cancelled() {
-                    term.lose(LostReason::Closed);
-                }
-            }
-            Err(_) => term.lose(LostReason::Closed),
-        }
-        tracing::debug!(lease = %id, ?ttl, "a lease is kept");
-        Self {
-            inner: Arc::new(Inner {
+    fn kept(client: &Client, id: LeaseId, ttl: Duration, sent: Moment, origin: Origin) -> Self {
+        let now = Moment::now();
+        let (is_new, health) = match origin {
+            Origin::Granted(health) => (true, health),
+            Origin::Adopted => (false, None),
+        };
+        let mut is_kept = true;
+        let new = || {
+            let term = Arc::new(Term::new(ttl, sent));
+            let kept = Kept::new(Arc::downgrade(&term), health);
+            is_kept = client.keeper().is_ok_and(|keeper| keeper.keep(id, kept));
+            Arc::new(Inner {
                 id,
                 term,
-                client,
+                client: client.clone(),
                 is_detached: AtomicBool::new(false),
-            }),
+            })
+        };
+        let joins = |term: &Term| !is_new && !term.is_over(now);
+        let (inner, before) = client.handles().enter(id, joins, new);
+        if let Some(before) = before {
+            before.term.lose(LostReason::Gone);
         }
+        // For whoever joins; else it says nothing new.
+        inner.term.renewed(ttl, sent, now);
+        // Closing looks at what is kept only once; this may have come after that.
+        if client.transport().closed.is_cancelled() {
+            inner.term.lose(LostReason::Closed);
+        } else if !is_kept {
+            inner.term.lose(LostReason::NotRenewed);
+        }
+        tracing::debug!(lease = %id, ?ttl, "a lease is kept");
+        Self { inner }
     }
 
     /// Its name.
@@ -306,7 +314,7 @@ impl Lease {
     pub async fn revoke(&self) -> Result<(), Error> {
         let inner = &self.inner;
         inner.term.lose(LostReason::Revoked);
-        inner.client.keeper()?.forget(inner.id);
+        inner.forget();
         revoke(inner.client.transport(), inner.id).await
     }
 
@@ -317,21 +325,32 @@ impl Lease {
         let inner = &self.inner;
         inner.is_detached.store(true, Ordering::Release);
         inner.term.lose(LostReason::Detached);
-        if let Ok(keeper) = inner.client.keeper() {
-            keeper.forget(inner.id);
-        }
+        inner.forget();
         inner.id
+    }
+}
+
+impl Inner {
+    /// It is renewed no more, unless it is others who keep it by now.
+    fn forget(&self) {
+        if let Some(_ours) = self.client.handles().of(self)
+            && let Ok(keeper) = self.client.keeper()
+        {
+            keeper.forget(self.id);
+        }
     }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        if self.is_detached.load(Ordering::Acquire) {
-            return;
-        }
+        let is_detached = self.is_detached.load(Ordering::Acquire);
         self.term.lose(LostReason::Revoked);
-        if let Ok(keeper) = self.client.keeper() {
-            keeper.revoke(self.id);
+        // Else it is others who keep it by now.
+        if let Some(mut ours) = self.client.handles().of(self) {
+            ours.remove(&self.id);
+            if !is_detached && let Ok(keeper) = self.client.keeper() {
+                keeper.revoke(self.id);
+            }
         }
     }
 }
@@ -388,9 +407,11 @@ impl LeaseInfo {
 
 /// See [`Client::adopt`].
 pub(crate) async fn adopt(client: &Client, id: LeaseId) -> Result<Lease, Error> {
+    // A lease that nobody would renew is not adopted.
+    client.keeper()?;
     let sent = Moment::now();
     let ttl = keep_alive(client, id).await?;
-    Ok(Lease::kept(client.clone(), id, ttl, sent, None))
+    Ok(Lease::kept(client, id, ttl, sent, Origin::Adopted))
 }
 
 /// See [`Client::lease_info`].

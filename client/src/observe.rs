@@ -219,6 +219,40 @@ pub(crate) fn lease_lost(reason: LostReason) {
     counter!("gonfalon_client_leases_lost_total", "reason" => reason.name()).increment(1);
 }
 
+/// What renews leases begins: what is counted of it is there before there is anything to count.
+pub(crate) fn keeper_started() {
+    counter!("gonfalon_client_keeper_panics_total").increment(0);
+    for left in [Left::Lease, Left::Key] {
+        counter!("gonfalon_client_left_behind_total", "what" => left.name()).increment(0);
+    }
+}
+
+/// What renews leases has panicked, and begins anew.
+pub(crate) fn keeper_panicked() {
+    counter!("gonfalon_client_keeper_panics_total").increment(1);
+}
+
+/// What ends by itself only, because the client could not end it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Left {
+    Lease,
+    Key,
+}
+
+impl Left {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Lease => "lease",
+            Self::Key => "key",
+        }
+    }
+}
+
+/// A lease, or the key of a contender who gave up, stays until a time is up.
+pub(crate) fn left_behind(left: Left) {
+    counter!("gonfalon_client_left_behind_total", "what" => left.name()).increment(1);
+}
+
 /// What is measured of one cache, whose range is its label.
 #[derive(Debug, Clone)]
 pub(crate) struct CacheMeter {

@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use gonfalon_proto::etcdserverpb as pb;
-use gonfalon_proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use gonfalon_proto::etcdserverpb::kv_client::KvClient;
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
@@ -18,7 +17,10 @@ use tokio_util::task::TaskTracker;
 use super::revoke;
 use crate::call::{Call, Repeat};
 use crate::error::ErrorKind;
+use crate::observe::{self, Left};
+use crate::op::Op;
 use crate::transport::Transport;
+use crate::txn::{Compare, TxnOp};
 use crate::types::LeaseId;
 
 /// Leases and keys that are ended at the same time; the others wait.
@@ -48,6 +50,12 @@ struct Shared {
     failed: AtomicUsize,
 }
 
+/// One thing that has to go. If it is dropped before it is confirmed, as in a panic, it has failed.
+struct Duty {
+    shared: Arc<Shared>,
+    is_done: bool,
+}
+
 impl Janitor {
     pub(super) fn new(transport: Arc<Transport>) -> Self {
         let tasks = TaskTracker::new();
@@ -66,20 +74,41 @@ impl Janitor {
 
     /// Ends a lease.
     pub(super) fn revoke(&self, id: LeaseId) {
-        let shared = self.shared.clone();
+        let duty = self.duty();
         self.tasks.spawn(async move {
+            let shared = duty.shared.clone();
             let _permit = shared.permits.acquire().await;
-            if let Err(error) = revoke(&shared.transport, id).await {
-                tracing::warn!(lease = %id, %error, "a lease ends only when its time is up");
-                shared.failed();
+            match revoke(&shared.transport, id).await {
+                Ok(()) => duty.done(),
+                Err(error) => {
+                    drop(duty);
+                    tracing::warn!(lease = %id, %error, "a lease ends only when its time is up");
+                    observe::left_behind(Left::Lease);
+                }
             }
         });
     }
 
-    /// Deletes a key however long that takes, unless the client is closed.
+    /// Deletes a key however long that takes, unless the client is closed or the server will not
+    /// have it.
     pub(super) fn clean(&self, litter: Litter) {
-        let shared = self.shared.clone();
-        self.tasks.spawn(async move { shared.clean(litter).await });
+        let duty = self.duty();
+        self.tasks.spawn(async move {
+            let shared = duty.shared.clone();
+            if shared.clean(litter).await {
+                duty.done();
+            } else {
+                drop(duty);
+                observe::left_behind(Left::Key);
+            }
+        });
+    }
+
+    fn duty(&self) -> Duty {
+        Duty {
+            shared: self.shared.clone(),
+            is_done: false,
+        }
     }
 
     /// From now on only what is needed is waited for.
@@ -102,10 +131,25 @@ impl Janitor {
     }
 }
 
+impl Duty {
+    fn done(mut self) {
+        self.is_done = true;
+    }
+}
+
+impl Drop for Duty {
+    fn drop(&mut self) {
+        // Of what failed before, nobody who closes the client has to be told any more.
+        if !self.is_done && self.shared.hurry.is_cancelled() {
+            self.shared.failed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
 impl Shared {
-    /// Twice: the request that creates the key may have been under way when it was given up, and
-    /// arrive after the first deletion.
-    async fn clean(&self, litter: Litter) {
+    /// Whether it is gone. Twice: the request that creates the key may have been under way when it
+    /// was given up, and arrive after the first deletion.
+    async fn clean(&self, litter: Litter) -> bool {
         let request = deletion(litter);
         let mut pauses = self.transport.pauses();
         let mut is_second = false;
@@ -120,47 +164,61 @@ impl Shared {
                 .await;
             drop(permit);
             match deleted {
-                Ok(_) if is_second => return,
+                Ok(_) if is_second => return true,
                 Ok(_) => {
                     is_second = true;
                     let grace = sleep(self.transport.config.deadline);
                     // Once the client is closed, what was under way is cut off, or has arrived.
                     let _ = self.hurry.run_until_cancelled(grace).await;
                 }
-                Err(error) if *error.kind() == ErrorKind::Closed => return self.failed(),
-                Err(error) => {
+                Err(error) if error.is_passing() => {
                     tracing::warn!(%error, "a contender's key is still there; trying again");
                     sleep(pauses.next().unwrap_or_default()).await;
                 }
+                Err(error) => {
+                    if *error.kind() != ErrorKind::Closed {
+                        tracing::warn!(%error, "a contender's key stays until its lease ends");
+                    }
+                    return false;
+                }
             }
-        }
-    }
-
-    fn failed(&self) {
-        if self.hurry.is_cancelled() {
-            self.failed.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
 
 fn deletion(Litter { key, value }: Litter) -> pb::TxnRequest {
-    let compare = value.map(|value| pb::Compare {
-        result: CompareResult::Equal.into(),
-        target: CompareTarget::Value.into(),
-        key: key.clone(),
-        target_union: Some(TargetUnion::Value(value)),
-        ..pb::Compare::default()
-    });
-    let delete = pb::DeleteRangeRequest {
-        key,
-        ..pb::DeleteRangeRequest::default()
+    let txn = TxnOp::default().then(Op::delete(&key));
+    let txn = match value {
+        Some(value) => txn.when(Compare::value(&key).eq(value)),
+        None => txn,
     };
-    let delete = pb::RequestOp {
-        request: Some(pb::request_op::Request::RequestDeleteRange(delete)),
-    };
-    pb::TxnRequest {
-        compare: compare.into_iter().collect(),
-        success: vec![delete],
-        failure: Vec::new(),
+    // The key is whole already.
+    txn.to_wire(&Bytes::new())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gonfalon_proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
+
+    #[test]
+    fn a_key_that_others_may_have_is_deleted_only_while_it_holds_what_it_held() {
+        let key = Bytes::from("k");
+        let value = Some(Bytes::from("mine"));
+        let shared = deletion(Litter {
+            key: key.clone(),
+            value,
+        });
+        let compare = pb::Compare {
+            result: CompareResult::Equal.into(),
+            target: CompareTarget::Value.into(),
+            key: key.clone(),
+            target_union: Some(TargetUnion::Value("mine".into())),
+            ..pb::Compare::default()
+        };
+        assert_eq!(shared.compare, [compare]);
+        assert_eq!((shared.success.len(), shared.failure.len()), (1, 0));
+        let own = deletion(Litter { key, value: None });
+        assert_eq!((own.compare, own.success), (vec![], shared.success));
     }
 }

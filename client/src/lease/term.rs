@@ -135,12 +135,19 @@ impl Term {
     /// It is lost; the first reason counts.
     pub(super) fn lose(&self, reason: LostReason) {
         if self.lost.set(reason).is_ok() {
+            // Whatever happens while it is counted: they are told.
+            let told = self.token.clone().drop_guard();
             // Counted before anybody is told, who may drop the last handle.
             if matches!(reason, LostReason::NotRenewed | LostReason::Gone) {
                 observe::lease_lost(reason);
             }
-            self.token.cancel();
+            drop(told);
         }
+    }
+
+    /// Whether it is not held any more. Tells nobody.
+    pub(super) fn is_over(&self, now: Moment) -> bool {
+        self.lost.get().is_some() || now >= self.deadline()
     }
 
     /// Notices that the deadline has passed.
