@@ -6,6 +6,8 @@ mod compaction;
 mod cuts;
 #[path = "proofs/gone_back.rs"]
 mod gone_back;
+#[path = "proofs/handles.rs"]
+mod handles;
 #[path = "proofs/health.rs"]
 mod health;
 #[path = "proofs/leases.rs"]
