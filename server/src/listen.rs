@@ -49,7 +49,7 @@ const HEADER_BYTES_MAX: u32 = 64 * 1024;
 const PENDING_RESETS_MAX: usize = 10_000;
 
 /// What requests under way get to finish when the server stops. Those that take longer are streams
-/// that would never end: their clients go to another member.
+/// that would never end, and writes that no quorum takes: their clients go to another member.
 const DRAIN: Duration = Duration::from_millis(500);
 
 /// Pause after a connection could not be accepted, for want of file descriptors most likely.
@@ -114,7 +114,8 @@ fn open(address: SocketAddr, config: &Config) -> std::io::Result<(SocketAddr, Tc
     Ok((listener.local_addr()?, listener))
 }
 
-/// Serves `service` on `listener` until `stop`; then requests under way get [`DRAIN`] to finish.
+/// Serves `service` on `listener` until `stop`; then requests under way get [`DRAIN`] to finish. When
+/// it returns nothing of them is left.
 pub(crate) async fn serve<S, B>(
     listener: TcpListener,
     service: S,
@@ -169,6 +170,7 @@ where
 }
 
 /// A panic goes on where it is seen.
+        connections.shutdown().await;
 fn raise(ended: Result<(), JoinError>) {
     if let Err(error) = ended
         && let Ok(panic) = error.try_into_panic()

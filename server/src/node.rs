@@ -44,6 +44,7 @@ use self::peers::SharedPeers;
 use self::propose::Proposer;
 use self::read::ReadIndex;
 use crate::raft::TypeConfig;
+use crate::storage::FailStop;
 use crate::store::Store;
 
 pub use self::founding::Opening;
@@ -78,6 +79,10 @@ struct Inner {
     published: tokio::sync::watch::Receiver<bool>,
     /// Members whose proposals were in the log when it was opened, and not in the state.
     proposers: BTreeSet<MemberId>,
+    fail_stop: FailStop,
+    /// Cancelled when clients are to be served no longer.
+    leave: CancellationToken,
+    /// Cancelled after that, when tasks are to end and the others to be heard no longer.
     stop: CancellationToken,
     election_timeout: Duration,
     request_timeout: Duration,
@@ -231,9 +236,10 @@ impl Node {
         &self.inner.store
     }
 
-    /// Cancelled when this member begins to stop: long streams end then.
+    /// Cancelled when clients are to be served no longer: long streams end then. What is under way
+    /// still goes on.
     pub fn stopping(&self) -> CancellationToken {
-        self.inner.stop.clone()
+        self.inner.leave.clone()
     }
 
     /// Who this member is.

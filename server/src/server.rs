@@ -1,8 +1,9 @@
 //! A whole server: sockets, the member behind them, and the order in which they come and go.
 //!
 //! Sockets are opened before anything on disk is touched, so that a port in use leaves no trace.
-//! Stopping goes the other way round: leadership is handed over while everything still works, then
-//! the sockets and the tasks end, and last the state is brought to disk.
+//! Stopping goes the other way round, each part while everything behind it still works: leadership is
+//! handed over, the clients' sockets end with their requests answered, then what answered them and
+//! the peers' sockets, then Raft, and last the state is brought to disk.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use crate::metrics::Metrics;
 use crate::node::{Asked, InitialMember, Node, NodeConfig, OpenError, Opening};
 use crate::tasks::{TaskError, Tasks};
 
-/// How long connections and tasks get to end before they are cut off.
+/// How long clients get to leave, then all tasks to end, and then the databases to close.
 const GRACE: Duration = Duration::from_secs(3);
 
 /// How long handing over leadership may take; if it takes longer, the others elect.
@@ -114,9 +115,20 @@ impl Server {
             if handed_over.is_err() {
                 tracing::warn!("leadership was not handed over in time; the others will elect");
             }
+            self.tasks.end_clients(GRACE).await;
         }
         let stopped = self.tasks.shut_down(GRACE).await;
+        close(self.node).await;
         failed.map_or(stopped, Err)
+    }
+}
+
+/// Gives the member back: if nobody else has it any more its databases are closed, which a disk that
+/// hangs holds up.
+async fn close(node: Node) {
+    let closing = tokio::task::spawn_blocking(move || drop(node));
+    if tokio::time::timeout(GRACE, closing).await.is_err() {
+        tracing::warn!("the databases are not closed in time; what is in the log is not lost");
     }
 }
 
@@ -133,7 +145,7 @@ fn serve_peers(
     let (limits, stop) = (Limits::of(config), tasks.stop_token());
     for (_, listener) in sockets {
         let serving = listen::serve(listener, peer.clone(), limits.clone(), stop.clone());
-        tasks.spawn("peer listener", serving);
+        tasks.spawn_for_peers("peer listener", serving);
     }
 }
 
@@ -153,18 +165,18 @@ fn serve_clients(sockets: Sockets, config: &Config, node: &Node, tasks: &mut Tas
     let client_http = TowerToHyperService::new(with_cors(with_not_found(alone), origins));
     let monitoring = TowerToHyperService::new(pages.monitoring());
 
-    let stop = tasks.stop_token();
+    let leave = tasks.leave_token();
     for (_, listener) in sockets.client {
-        let serving = listen::serve(listener, client.clone(), limits.clone(), stop.clone());
-        tasks.spawn("client listener", serving);
+        let serving = listen::serve(listener, client.clone(), limits.clone(), leave.clone());
+        tasks.spawn_for_clients("client listener", serving);
     }
     for (_, listener) in sockets.client_http {
-        let serving = listen::serve(listener, client_http.clone(), limits.clone(), stop.clone());
-        tasks.spawn("client HTTP listener", serving);
+        let serving = listen::serve(listener, client_http.clone(), limits.clone(), leave.clone());
+        tasks.spawn_for_clients("client HTTP listener", serving);
     }
     for (_, listener) in sockets.metrics {
-        let serving = listen::serve(listener, monitoring.clone(), limits.clone(), stop.clone());
-        tasks.spawn("metrics listener", serving);
+        let serving = listen::serve(listener, monitoring.clone(), limits.clone(), leave.clone());
+        tasks.spawn_for_clients("metrics listener", serving);
     }
 }
 

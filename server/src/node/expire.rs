@@ -187,11 +187,12 @@ impl LeaseClock {
         revoke_all: impl Fn(Vec<LeaseId>) -> F,
         stop: CancellationToken,
     ) {
-        let mut rounds = Rounds::every(SCAN_INTERVAL, stop);
+        let mut rounds = Rounds::every(SCAN_INTERVAL, stop.clone());
         while rounds.next().await {
             let expired = self.expired();
             if !expired.is_empty() {
-                revoke_all(expired).await;
+                // Without a quorum this takes long.
+                stop.run_until_cancelled(revoke_all(expired)).await;
             }
         }
     }

@@ -182,7 +182,8 @@ impl Peer for PeerService {
         request: Request<Streaming<pb::AppendRequest>>,
     ) -> Result<Response<Self::AppendStream>, Status> {
         let node = self.check(&request)?;
-        // A message that cannot be read ends the stream; the leader opens another.
+        // A message that cannot be read ends the stream; the leader opens another. So does the end
+        // of this member: what came before is answered.
         let requests = futures::stream::unfold(request.into_inner(), async |mut messages| {
             let message = messages.message().await.ok().flatten()?;
             let request = append_request(message)
@@ -190,7 +191,10 @@ impl Peer for PeerService {
                 .ok()?;
             Some((request, messages))
         });
-        let results = node.raft().stream_append(requests.boxed());
+        let stopping = node.inner.stop.clone().cancelled_owned();
+        let results = node
+            .raft()
+            .stream_append(requests.take_until(stopping).boxed());
         let node = node.clone();
         let responses = results.map(move |result| match result {
             Ok(result) => {

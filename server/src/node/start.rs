@@ -176,6 +176,8 @@ impl Node {
                 applied,
                 published,
                 stop: tasks.stop_token(),
+                fail_stop,
+                leave: tasks.leave_token(),
                 election_timeout: config.election_timeout,
                 request_timeout: config.request_timeout(),
                 proposers,
@@ -187,7 +189,7 @@ impl Node {
         node.found(&config).await?;
         node.spawn_rest(tasks);
         node.spawn_shorten(sizes, tasks);
-        node.start(&config, dir, fail_stop, publisher, tasks);
+        node.start(&config, dir, publisher, tasks);
         Ok(node)
     }
 
@@ -214,7 +216,6 @@ impl Node {
         &self,
         config: &NodeConfig,
         dir: DataDir,
-        fail_stop: FailStop,
         published: watch::Sender<bool>,
         tasks: &mut Tasks,
     ) {
@@ -290,15 +291,33 @@ impl Node {
         });
 
         // The last to end: it closes what the others use.
-        let node = self.clone();
-        tasks.spawn("raft", async move {
-            let ended = tokio::select! {
-                () = stop.cancelled() => Ok(()),
+        self.spawn_close(dir, tasks);
+    }
+
+    /// Closes the node when nobody uses it any more, or when storage has failed.
+    fn spawn_close(&self, dir: DataDir, tasks: &mut Tasks) {
+        let stop = tasks.stop_token();
+        // Says so before anything is closed: a disk that has failed may hang after that.
+        let (fail_stop, token) = (self.inner.fail_stop.clone(), stop.clone());
+        tasks.spawn("storage", async move {
+            tokio::select! {
+                biased;
                 error = fail_stop.raised() => Err(error.to_string()),
-            };
+                () = token.cancelled() => Ok(()),
+            }
+        });
+
+        let (node, peers) = (self.clone(), tasks.peers());
+        tasks.spawn("raft", async move {
+            stop.cancelled().await;
+            tokio::select! {
+                // Whatever the others have said by then Raft takes in.
+                () = peers.wait() => {}
+                _ = node.inner.fail_stop.raised() => {}
+            }
             node.close().await;
             drop(dir);
-            ended
+            Ok(())
         });
     }
 
@@ -461,12 +480,15 @@ impl Node {
         })
     }
 
-    /// Hands leadership over, stops Raft and brings everything to disk.
+    /// Stops Raft and brings everything to disk, if that has not failed.
     async fn close(&self) {
         if let Err(error) = self.raft().shutdown().await {
             tracing::warn!(%error, "Raft did not stop cleanly");
         }
         let store = self.inner.store.clone();
+        if self.inner.fail_stop.error().is_some() {
+            return;
+        }
         match tokio::task::spawn_blocking(move || store.flush()).await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => tracing::warn!(%error, "cannot flush; the log has it all"),
@@ -513,4 +535,52 @@ async fn open_storage(
     Ok(opened
         .await
         .map_err(|error| OpenError::Raft(error.to_string()))??)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Server;
+    use crate::config::{Invocation, Options};
+
+    /// A member alone that keeps its data in `dir`.
+    async fn open(dir: &tempfile::TempDir) -> Server {
+        let args = [
+            format!("--data-dir={}", dir.path().join("data").display()),
+            "--listen-client-urls=http://127.0.0.1:0".to_owned(),
+            "--advertise-client-urls=http://127.0.0.1:1".to_owned(),
+            "--listen-peer-urls=http://127.0.0.1:0".to_owned(),
+        ];
+        let Invocation::Run(options) = Options::read(&args, &[]).unwrap() else {
+            panic!("a command line that is fine");
+        };
+        Server::open(options.resolve().unwrap()).await.unwrap()
+    }
+
+    /// A lock that nobody gives back stands for the disk: flushing waits for it, and whoever reads.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 8)]
+    async fn a_member_whose_disk_fails_and_then_hangs_ends_all_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let server = open(&dir).await;
+        server.ready().await;
+        let node = server.node().clone();
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        let (hang, hangs) = tokio::sync::oneshot::channel();
+        let store = node.store().clone();
+        let disk = std::thread::spawn(move || {
+            store.while_locked(|| {
+                hang.send(()).unwrap();
+                released.recv().unwrap_err();
+            });
+        });
+        hangs.await.unwrap();
+        let error = StorageError::io(dir.path(), "writing", "it burns");
+        node.inner.fail_stop.raise(&error);
+        let run = server.run_until(std::future::pending());
+        let ended = tokio::time::timeout(Duration::from_secs(20), run).await;
+        drop(release);
+        disk.join().unwrap();
+        let failure = ended.expect("it ends although the disk hangs").unwrap_err();
+        assert!(failure.to_string().contains("it burns"), "{failure}");
+    }
 }
