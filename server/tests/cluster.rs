@@ -455,6 +455,44 @@ async fn what_goes_between_members_is_counted_by_member() {
     }
 }
 
+/// Both are append requests without entries; openraft sends a heartbeat as the sole one of a stream.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_late_heartbeat_is_counted_and_word_of_a_commit_is_none() {
+    const WRITES: u64 = 6;
+    let dir = tempfile::tempdir().unwrap();
+    let timing = ["--heartbeat-interval=200", "--election-timeout=4000"];
+    let (_, members) = cluster(3, dir.path(), &timing).await;
+    let late = || {
+        let name = "etcd_server_heartbeat_send_failures_total";
+        members.iter().map(|it| metric(it, name)).sum::<u64>()
+    };
+    let before = late();
+    for _ in 0..WRITES {
+        put(&members[0].node, "k", "v").await.unwrap();
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    let counted = late() - before;
+    assert!(
+        counted < WRITES,
+        "{counted} for {WRITES} writes, twice each"
+    );
+
+    // No heartbeat is sent while every thread has something else to do.
+    let before = late();
+    let busy = std::sync::Arc::new(std::sync::Barrier::new(2));
+    let threads = [busy.clone(), busy].map(|busy| {
+        tokio::spawn(async move {
+            busy.wait();
+            std::thread::sleep(Duration::from_secs(1));
+        })
+    });
+    futures::future::join_all(threads).await;
+    wait_until("late heartbeats are counted", || late() > before).await;
+    for member in members {
+        member.stop().await;
+    }
+}
+
 /// openraft's own pause does not begin while there is no connection: it tried 30,000 times a second.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_member_that_is_gone_is_tried_now_and_then_and_found_when_it_is_back() {

@@ -1,7 +1,7 @@
 //! openraft's network on top of [`Peers`].
 
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::{Stream, StreamExt};
 use gonfalon_proto::peer as pb;
@@ -17,6 +17,7 @@ use openraft::raft::{
     TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{OptionalSend, raft::TransferLeaderError};
+use tokio::time::Instant;
 use tonic::Status;
 
 use super::peers::{Client, PeerError, SharedPeers, is_unsent};
@@ -62,7 +63,8 @@ pub(super) struct PeerNetwork {
     target: u64,
     node: PeerNode,
     peers: SharedPeers,
-    /// openraft has one of these for heartbeats alone, for as long as this member leads.
+    /// openraft has one of these for heartbeats alone, for as long as this member leads, and one for
+    /// log entries.
     heartbeats: Arc<Heartbeats>,
 }
 
@@ -70,6 +72,8 @@ pub(super) struct PeerNetwork {
 #[derive(Debug)]
 struct Heartbeats {
     interval: Duration,
+    /// When the last one was sent, if it was answered: the next one after a failure comes when
+    /// there is time for it again.
     last: Mutex<Option<Instant>>,
 }
 
@@ -81,15 +85,28 @@ impl Heartbeats {
         }
     }
 
-    /// Notes that one is sent; whether it should have been long before, as etcd draws the line.
+    /// Whether one that is sent now should have been long before, as etcd draws the line.
     fn is_late(&self, now: Instant) -> bool {
-        let mut last = self
-            .last
-            .lock()
-            .expect("nothing panics while it holds this lock");
-        let before = last.replace(now);
+        let before = self.lock().take();
         before.is_some_and(|before| now.duration_since(before) > 2 * self.interval)
     }
+
+    /// Notes that the one that was sent at `sent` is answered.
+    fn answered(&self, sent: Instant) {
+        *self.lock() = Some(sent);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+        self.last
+            .lock()
+            .expect("nothing panics while it holds this lock")
+    }
+}
+
+/// Whether a stream of append requests is a heartbeat, in which openraft sends a sole request
+/// without entries. What tells a follower of a commit has none either, but is one of many.
+fn is_heartbeat(requests: &impl Stream) -> bool {
+    requests.size_hint() == (1, Some(1))
 }
 
 impl PeerNetwork {
@@ -190,13 +207,11 @@ impl NetStreamAppend<TypeConfig> for PeerNetwork {
     {
         Box::pin(async move {
             let mut client = self.client()?;
-            let (heartbeats, peers) = (self.heartbeats.clone(), self.peers.clone());
-            let requests = input.map(move |request| {
-                if request.entries.is_empty() && heartbeats.is_late(Instant::now()) {
-                    peers.heartbeat_late();
-                }
-                append_to_pb(&request)
-            });
+            let sent = is_heartbeat(&input).then(Instant::now);
+            if sent.is_some_and(|now| self.heartbeats.is_late(now)) {
+                self.peers.heartbeat_late();
+            }
+            let requests = input.map(|request| append_to_pb(&request));
             let responses = match client.append(requests).await {
                 Ok(responses) => responses.into_inner(),
                 Err(status) => {
@@ -206,8 +221,14 @@ impl NetStreamAppend<TypeConfig> for PeerNetwork {
                     return Err(failed(status));
                 }
             };
-            let results =
-                responses.map(|response| response.map_err(failed).and_then(append_from_pb));
+            let heartbeats = self.heartbeats.clone();
+            let results = responses.map(move |response| {
+                let response = response.map_err(failed)?;
+                if let Some(sent) = sent {
+                    heartbeats.answered(sent);
+                }
+                append_from_pb(response)
+            });
             let results: BoxStream<'s, _> = Box::pin(results);
             Ok(results)
         })
@@ -335,6 +356,17 @@ mod tests {
         ] {
             let at = start + Duration::from_millis(at_ms);
             assert_eq!(heartbeats.is_late(at), is_late, "at {at_ms} ms");
+            heartbeats.answered(at);
         }
+    }
+
+    #[test]
+    fn a_heartbeat_after_one_that_failed_is_not_late() {
+        let interval = Duration::from_millis(100);
+        let heartbeats = Heartbeats::new(interval);
+        let start = Instant::now();
+        heartbeats.answered(start);
+        assert!(!heartbeats.is_late(start + interval), "this one fails");
+        assert!(!heartbeats.is_late(start + 5 * interval));
     }
 }
