@@ -24,7 +24,7 @@ pub(super) struct LogSizes(Mutex<Sizes>);
 
 #[derive(Debug, Default)]
 struct Sizes {
-    /// Bytes of all entries that were applied since the start.
+    /// Bytes of all entries that were applied and in the log at the start, or applied since.
     applied_bytes: u64,
     /// Bytes of those of them that are no longer in the log.
     purged_bytes: u64,
@@ -36,6 +36,16 @@ struct Sizes {
 const MARK_BYTES: u64 = LOG_BYTES_KEPT / 8;
 
 impl LogSizes {
+    /// Of a log that was opened with `bytes` of entries up to the one at `applied`. Where in it they
+    /// lie is not known, so they go together.
+    pub(super) fn opened(applied: u64, bytes: u64) -> Self {
+        Self(Mutex::new(Sizes {
+            applied_bytes: bytes,
+            purged_bytes: 0,
+            marks: VecDeque::from([(applied, bytes)]),
+        }))
+    }
+
     /// Notes that entries of `bytes` were applied, the last of which is at `index`.
     pub(super) fn applied(&self, index: u64, bytes: usize) {
         let mut sizes = self.lock();
@@ -115,6 +125,7 @@ impl Node {
 mod tests {
     use gonfalon_core::LeaseId;
     use gonfalon_core::command::{Command, Put};
+    use tempfile::TempDir;
 
     use super::*;
     use crate::Server;
@@ -149,15 +160,24 @@ mod tests {
     }
 
     #[test]
+    fn what_the_log_held_at_the_start_counts_and_goes_together() {
+        let sizes = LogSizes::opened(9, LOG_BYTES_MAX - MIB);
+        assert_eq!(sizes.superfluous(), None, "as long as it may be");
+        sizes.applied(10, usize::try_from(LOG_BYTES_KEPT).unwrap());
+        assert_eq!(sizes.superfluous(), Some(9));
+        sizes.purged(9);
+        assert_eq!(sizes.superfluous(), None, "it is gone");
+    }
+
+    #[test]
     fn small_entries_leave_few_marks() {
         let sizes = LogSizes::default();
         (1..100_000).for_each(|index| sizes.applied(index, 100));
         assert!(sizes.lock().marks.len() < 10);
     }
 
-    #[tokio::test(flavor = "multi_thread")]
-    async fn a_member_shortens_its_log_when_its_entries_are_large() {
-        let dir = tempfile::tempdir().unwrap();
+    /// A member alone that keeps its data in `dir`.
+    async fn open(dir: &TempDir) -> Server {
         let args = [
             format!("--data-dir={}", dir.path().join("data").display()),
             "--listen-client-urls=http://127.0.0.1:0".to_owned(),
@@ -168,13 +188,19 @@ mod tests {
         let Invocation::Run(options) = Options::read(&args, &[]).unwrap() else {
             panic!("a command line that is fine");
         };
-        let server = Server::open(options.resolve().unwrap()).await.unwrap();
-        let node = server.node().clone();
-        let large = 32 * MIB;
-        for _ in 0..=LOG_BYTES_MAX / large {
+        Server::open(options.resolve().unwrap()).await.unwrap()
+    }
+
+    /// Bytes of one large entry.
+    const LARGE: u64 = 32 * MIB;
+
+    async fn write_large(node: &Node, entries: u64) {
+        for _ in 0..entries {
+            let mut value = vec![0; usize::try_from(LARGE).unwrap()];
+            rand::fill(value.as_mut_slice());
             let put = Put {
                 key: "k".into(),
-                value: vec![b'v'; usize::try_from(large).unwrap()].into(),
+                value: value.into(),
                 lease: LeaseId::NONE,
                 prev_kv: false,
                 ignore_value: false,
@@ -182,6 +208,9 @@ mod tests {
             };
             node.propose(Command::Put(put)).await.unwrap();
         }
+    }
+
+    async fn wait_until_shortened(node: &Node) {
         let shortened = async {
             while node.metrics(|metrics| metrics.purged.is_none()) {
                 tokio::time::sleep(Duration::from_millis(10)).await;
@@ -189,6 +218,29 @@ mod tests {
         };
         let shortened = tokio::time::timeout(Duration::from_secs(20), shortened).await;
         shortened.expect("a few entries are too long a log");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_member_shortens_its_log_when_its_entries_are_large() {
+        let dir = tempfile::tempdir().unwrap();
+        let server = open(&dir).await;
+        write_large(server.node(), LOG_BYTES_MAX / LARGE + 1).await;
+        wait_until_shortened(server.node()).await;
+        server.run_until(async {}).await.unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_member_that_starts_again_knows_how_long_its_log_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let server = open(&dir).await;
+        let each_time = LOG_BYTES_MAX / LARGE - 1;
+        write_large(server.node(), each_time).await;
+        assert!(server.node().metrics(|metrics| metrics.purged.is_none()));
+        server.run_until(async {}).await.unwrap();
+
+        let server = open(&dir).await;
+        write_large(server.node(), each_time).await;
+        wait_until_shortened(server.node()).await;
         server.run_until(async {}).await.unwrap();
     }
 }

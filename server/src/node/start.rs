@@ -137,12 +137,13 @@ impl Node {
         let proposers = proposers(&mut log, &store).await?;
         let store = Arc::new(store);
         let metrics = config.metrics.clone();
-        let (applied_sender, applied) =
-            watch::channel(store.applied_state().0.map_or(0, |id| id.index));
+        let applied_index = store.applied_state().0.map_or(0, |id| id.index);
+        let (applied_sender, applied) = watch::channel(applied_index);
         let pending = Arc::new(Pending::default());
         let leases = Arc::new(LeaseClock::default());
         let is_open = Arc::new(AtomicBool::new(false));
-        let sizes = Arc::new(LogSizes::default());
+        let sizes = LogSizes::opened(applied_index, log.entry_bytes(applied_index));
+        let sizes = Arc::new(sizes);
         let applier = Applier {
             origin: identity.member_id,
             store: store.clone(),

@@ -137,6 +137,19 @@ impl LogStore {
         self.shared.view().vote
     }
 
+    /// Bytes of the entries up to `last` in the files, about: none of what is only in memory still.
+    /// When the log was just opened that is nothing.
+    pub fn entry_bytes(&self, last: u64) -> u64 {
+        let (from, to) = (entry_key(self.shared.view().first), entry_key(last + 1));
+        if from >= to {
+            return 0;
+        }
+        let entries = rocksdb::Range::new(&from, &to);
+        let family = self.shared.family(options::LOG);
+        let sizes = self.shared.db.get_approximate_sizes_cf(family, &[entries]);
+        sizes.into_iter().sum()
+    }
+
     /// Bytes on disk, without the write-ahead log.
     pub fn size_bytes(&self) -> u64 {
         [options::LOG, options::META]
