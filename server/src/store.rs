@@ -292,7 +292,8 @@ impl Store {
         tracing::info!(%revision, "installed a snapshot");
         // Millions of keys take a while to forget.
         drop(replaced);
-        old.retire(&self.root)
+        old.retire();
+        Ok(())
     }
 
     /// CRC-32C of the history up to `revision` (the present one if none).

@@ -325,7 +325,7 @@ fn a_copy_holds_what_was_committed_before_it_and_names_the_entry() {
         .db
         .succeed(other.dir.path(), &copy, FailStop::new())
         .unwrap();
-    other.db.retire(other.dir.path()).unwrap();
+    other.db.retire();
     assert_eq!(loaded.applied, Some(id(101)));
     assert_eq!(loaded.membership, membership);
     compare(&loaded.state, &db, &model, 5);
@@ -383,6 +383,21 @@ fn an_install_that_is_interrupted_leaves_the_old_state_or_the_new_one() {
     std::fs::remove_file(half_deleted.path().join("1/CURRENT")).unwrap();
     let member = Member::open(half_deleted);
     assert_eq!((member.index, member.state.revision().get()), (2, 3));
+}
+
+#[test]
+fn an_old_database_is_kept_until_the_one_that_replaced_it_has_opened() {
+    let (member, copies) = before_install();
+    let Member { dir, db, .. } = member;
+    drop(db);
+    let new = dir.path().join("2");
+    std::fs::rename(copies.path().join("copy"), &new).unwrap();
+    std::fs::write(new.join("CURRENT"), "damaged").unwrap();
+    assert!(open(dir.path()).is_err(), "the copy is damaged");
+
+    std::fs::remove_dir_all(&new).unwrap();
+    let member = Member::open(dir);
+    assert_eq!((member.index, member.state.key_count()), (1, 1));
 }
 
 #[test]

@@ -98,7 +98,12 @@ impl StateDb {
         metrics: Sweeps,
     ) -> Result<(Self, Loaded), StorageError> {
         super::create_dir(root)?;
-        Self::open_dir(&checkpoint::current(root)?, fail_stop, pace, metrics)
+        let (dir, replaced) = checkpoint::current(root)?;
+        let opened = Self::open_dir(&dir, fail_stop, pace, metrics)?;
+        for old in &replaced {
+            checkpoint::remove(old);
+        }
+        Ok(opened)
     }
 
     fn open_dir(
@@ -114,7 +119,7 @@ impl StateDb {
             db,
         });
         let (loaded, swept) = load::load(&files)?;
-        let compactor = Compactor::start(files.clone(), swept, fail_stop, pace, metrics);
+        let compactor = Compactor::start(&files, swept, fail_stop, pace, metrics)?;
         let compacted = loaded.state.compacted();
         if compacted > swept {
             compactor.sweep_to(compacted);
@@ -207,12 +212,7 @@ impl StateDb {
     ///
     /// [`StorageError::NoSpace`] if the new files do not fit beside the old ones; nothing was done.
     pub fn defragment(&self) -> Result<(), StorageError> {
-        // One family after the other is written anew, and its old files are deleted after that. How
-        // much of them is live is an estimate; if it is too low, RocksDB fails half-way and takes no
-        // more writes.
-        let sizes = options::ALL.map(|name| self.property(name, "rocksdb.live-sst-files-size"));
-        let largest = sizes.into_iter().max().unwrap_or(0);
-        space::require(&self.files.dir, largest + self.unflushed_bytes())?;
+        space::require(&self.files.dir, self.defragment_bytes()?)?;
         let failed_before = self.background_errors();
         self.flush()?;
         for name in options::ALL {
@@ -227,6 +227,20 @@ impl StateDb {
             return Err(self.files.error("defragmenting", why));
         }
         Ok(())
+    }
+
+    /// Bytes of free disk space that a defragmentation needs.
+    fn defragment_bytes(&self) -> Result<u64, StorageError> {
+        // One family after the other is written anew, and its old files are deleted after that,
+        // which gives nothing back while a copy has them too. How much of them is live is an
+        // estimate; if it is too low, RocksDB fails half-way and takes no more writes.
+        let sizes = options::ALL.map(|name| self.property(name, "rocksdb.live-sst-files-size"));
+        let beside = if self.is_copied()? {
+            sizes.into_iter().sum()
+        } else {
+            sizes.into_iter().max().unwrap_or(0)
+        };
+        Ok(beside + self.unflushed_bytes())
     }
 
     /// How often RocksDB has failed in the background.

@@ -57,15 +57,33 @@ fn apply(store: &Store, index: u64, command: Command) {
     store.apply(&[batch], last, None, |_| ()).unwrap();
 }
 
+/// A copy in `dir` of a store with five writes.
+fn copy_of_five(dir: &TempDir) -> SnapshotDir {
+    let source = Store::open_for_test(dir);
+    (1..=5).for_each(|index| put(&source, index));
+    source.checkpoint().unwrap().2
+}
+
+#[test]
+fn an_old_database_that_cannot_be_deleted_does_not_undo_an_install() {
+    let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let store = Store::open_for_test(&dir);
+    let copy = copy_of_five(&other);
+    // What is open stays so, wherever it is; and a file is no directory that could be deleted.
+    let old = dir.path().join("state/1");
+    std::fs::rename(&old, dir.path().join("elsewhere")).unwrap();
+    std::fs::write(&old, "").unwrap();
+    store.install(copy.path()).unwrap();
+    assert!(old.exists(), "it was deleted: this proves nothing");
+    assert_eq!(store.read(|state, _| state.revision()), Revision::new(6));
+    put(&store, 6);
+}
+
 #[test]
 fn a_snapshot_is_opened_while_others_read() {
     let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let store = Store::open_for_test(&dir);
-    let copy = {
-        let source = Store::open_for_test(&other);
-        (1..=5).for_each(|index| put(&source, index));
-        source.checkpoint().unwrap().2
-    };
+    let copy = copy_of_five(&other);
     let opened = dir.path().join("state/2/LOCK");
     let (reading, is_reading) = mpsc::channel();
     std::thread::scope(|threads| {

@@ -3,8 +3,9 @@
 //! The database lives in a numbered directory; the highest number counts. A copy takes the place of
 //! the present database by being renamed to the next number once all of it is on disk, so a crash
 //! leaves either the old one or the new one. A path is never used twice: the old database may still
-//! be read while the new one is opened.
+//! be read while the new one is opened, and is deleted only once that was possible.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use rocksdb::checkpoint::Checkpoint;
@@ -42,6 +43,23 @@ impl StateDb {
             .map_err(|error| files.error("making a checkpoint", error))
     }
 
+    /// Whether a copy, of ours or of anybody's, has links to files of this database.
+    pub(super) fn is_copied(&self) -> Result<bool, StorageError> {
+        let dir = &self.files.dir;
+        let failed = |error| StorageError::io(dir, "looking for copies", error);
+        for entry in std::fs::read_dir(dir).map_err(failed)? {
+            match entry.map_err(failed)?.metadata() {
+                Ok(file) if file.is_file() && file.nlink() > 1 => return Ok(true),
+                // Deleted meanwhile: no copy of this one matters any more.
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(failed(error));
+                }
+                _ => {}
+            }
+        }
+        Ok(false)
+    }
+
     /// Makes the copy in `from` the database below `root` and opens it. Blocks.
     ///
     /// This one can still be read, until and after it is [retired](Self::retire); nothing may be
@@ -59,23 +77,19 @@ impl StateDb {
 
     /// Ends what works on this database in the background, and deletes its files: it has a
     /// successor. Blocks.
-    pub fn retire(&self, root: &Path) -> Result<(), StorageError> {
+    pub fn retire(&self) {
         self.compactor.stop();
         self.files.db.cancel_all_background_work(true);
-        remove(root, &self.files.dir)
+        remove(&self.files.dir);
     }
 }
 
-/// The directory below `root` with the database; older ones are deleted.
-pub(super) fn current(root: &Path) -> Result<PathBuf, StorageError> {
+/// The directories below `root` with databases: the one that counts, and those that it replaced.
+pub(super) fn current(root: &Path) -> Result<(PathBuf, Vec<PathBuf>), StorageError> {
     let mut numbers = numbers(root)?;
-    let Some(last) = numbers.pop() else {
-        return Ok(root.join("1"));
-    };
-    for old in numbers {
-        remove(root, &root.join(old.to_string()))?;
-    }
-    Ok(root.join(last.to_string()))
+    let last = numbers.pop().unwrap_or(1);
+    let dir = |number: u64| root.join(number.to_string());
+    Ok((dir(last), numbers.into_iter().map(dir).collect()))
 }
 
 /// Makes the copy in `from` the database below `root`; returns its directory.
@@ -101,7 +115,10 @@ fn numbers(root: &Path) -> Result<Vec<u64>, StorageError> {
     Ok(numbers)
 }
 
-fn remove(root: &Path, path: &Path) -> Result<(), StorageError> {
-    std::fs::remove_dir_all(path)
-        .map_err(|error| StorageError::io(root, "deleting an old database", error))
+/// Deletes a database that has a successor. One that stays only takes space, until the next start
+/// tries again.
+pub(super) fn remove(dir: &Path) {
+    if let Err(error) = std::fs::remove_dir_all(dir) {
+        tracing::warn!(dir = %dir.display(), %error, "cannot delete an old database");
+    }
 }

@@ -75,13 +75,17 @@ struct Order {
 
 impl Compactor {
     /// Starts the thread; `swept` is what was swept before.
+    ///
+    /// # Errors
+    ///
+    /// The system has no room for one more thread.
     pub(super) fn start(
-        files: Arc<Files>,
+        files: &Arc<Files>,
         swept: Revision,
         fail_stop: FailStop,
         pace: Pace,
         metrics: Sweeps,
-    ) -> Self {
+    ) -> Result<Self, StorageError> {
         let orders = Arc::new(Orders {
             order: Mutex::new(Order {
                 target: swept,
@@ -92,21 +96,21 @@ impl Compactor {
             metrics,
         });
         let (done, receiver) = watch::channel(swept);
-        let own = orders.clone();
+        let (own, swept_files) = (orders.clone(), files.clone());
         let run = move || {
-            if let Err(error) = own.run(&files, &done) {
+            if let Err(error) = own.run(&swept_files, &done) {
                 fail_stop.raise(&error);
             }
         };
         let thread = std::thread::Builder::new()
             .name("sweeper".into())
             .spawn(run)
-            .expect("the system has room for one more thread when a member starts");
-        Self {
+            .map_err(|error| files.error("starting the sweeper", error))?;
+        Ok(Self {
             orders,
             swept: receiver,
             thread: Mutex::new(Some(thread)),
-        }
+        })
     }
 
     /// What it was started with.

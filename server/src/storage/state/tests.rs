@@ -204,6 +204,28 @@ async fn a_sweep_keeps_to_its_pace_and_ends_when_the_database_is_closed() {
 }
 
 #[test]
+fn a_defragmentation_asks_for_room_for_all_families_while_a_copy_keeps_the_old_files() {
+    let (dir, copies) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (db, mut state) = open(&dir);
+    run(&db, &mut state, (0..1000).map(|_| put("key")));
+    db.flush().unwrap();
+    let [largest, all] = {
+        let sizes = options::ALL.map(|name| db.property(name, "rocksdb.live-sst-files-size"));
+        [sizes.into_iter().max().unwrap(), sizes.into_iter().sum()]
+    };
+    assert!(0 < largest && largest < all, "{largest} of {all} bytes");
+    let room_beside = |files: u64| {
+        let needed = db.defragment_bytes().unwrap();
+        assert_eq!(needed - db.unflushed_bytes(), files);
+    };
+    room_beside(largest);
+    db.link(&copies.path().join("copy")).unwrap();
+    room_beside(all);
+    drop(copies);
+    room_beside(largest);
+}
+
+#[test]
 fn every_property_of_the_sizes_is_one_that_rocksdb_knows() {
     let dir = tempfile::tempdir().unwrap();
     let (db, _) = open(&dir);
