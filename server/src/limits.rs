@@ -108,6 +108,9 @@ const _: () = assert!(LOG_BYTES_KEPT < LOG_BYTES_MAX);
 /// when it was made, and more clients than one must not have to wait for one that is slow.
 pub const BACKUPS_MAX: usize = 4;
 
+/// How long a client may take nothing of the copy that it reads: then it loses its turn.
+pub const BACKUP_STALL_MAX: Duration = Duration::from_mins(1);
+
 /// Append requests on their way to one follower.
 pub const APPEND_PIPELINE_MAX: usize = 64;
 

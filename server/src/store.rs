@@ -265,11 +265,15 @@ impl Store {
     pub fn checkpoint(
         &self,
     ) -> Result<(Option<LogId>, StoredMembership, SnapshotDir), StorageError> {
-        let number = self.copies.fetch_add(1, Ordering::Relaxed);
-        let path = self.outgoing.join(number.to_string());
-        let copy = SnapshotDir::own(path);
+        let copy = self.new_copy();
         let (applied, membership) = self.db().checkpoint(copy.path())?;
         Ok((applied, membership, copy))
+    }
+
+    /// A place for a copy; what is made there is deleted with it.
+    fn new_copy(&self) -> SnapshotDir {
+        let number = self.copies.fetch_add(1, Ordering::Relaxed);
+        SnapshotDir::own(self.outgoing.join(number.to_string()))
     }
 
     /// Replaces everything by the copy in `from`. Blocks, but whoever reads goes on meanwhile.

@@ -2,26 +2,44 @@
 //!
 //! A copy is made of links to the database's files and is read where it lies. It costs no disk when
 //! it is made, but it keeps files that the database replaces meanwhile; so there are few at a time,
-//! and one more waits for its turn.
+//! and one more waits for its turn. Who has one must not keep it for ever.
 
 use std::io::{self, Read};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, TryAcquireError};
 
 use super::{Store, blocking};
+use crate::limits::BACKUPS_MAX;
 use crate::node::SnapshotDir;
 use crate::storage::StorageError;
 use crate::storage::bundle::Bundle;
 
-/// A copy of everything, read as one file. What it takes on disk is given back with it.
+/// A copy of everything, read as one file. What it takes on disk is given back after it is dropped.
 #[derive(Debug)]
 pub struct Backup {
-    // Dropped in this order: closed, deleted, and then the next may come.
+    /// None once it is dropped.
+    held: Option<Held>,
+    size_bytes: u64,
+}
+
+/// What is given back, in this order: it is closed, deleted, and then the next may come.
+#[derive(Debug)]
+struct Held {
     bundle: Bundle,
     _dir: SnapshotDir,
     _turn: OwnedSemaphorePermit,
+}
+
+impl Drop for Backup {
+    /// Deleting gigabytes takes a while, and whoever drops this may have others to serve.
+    fn drop(&mut self) {
+        let held = self.held.take();
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn_blocking(move || drop(held));
+        }
+    }
 }
 
 impl Store {
@@ -35,10 +53,8 @@ impl Store {
     ///
     /// Safe: a copy that nobody waits for any more is deleted once it is made.
     pub async fn backup(&self) -> Result<Backup, StorageError> {
-        let turns = Arc::clone(&self.backups);
-        let turn = turns.acquire_owned().await.expect("it is never closed");
-        let number = self.copies.fetch_add(1, Ordering::Relaxed);
-        let dir = SnapshotDir::own(self.outgoing.join(number.to_string()));
+        let turn = self.turn().await;
+        let dir = self.new_copy();
         let db = self.db();
         let _timer = self.metrics.disk.snapshot_seconds.start_timer();
         blocking(move || {
@@ -47,24 +63,44 @@ impl Store {
             let bundle = Bundle::open(dir.path())
                 .map_err(|error| StorageError::io(dir.path(), "listing a checkpoint", error))?;
             Ok(Backup {
-                bundle,
-                _dir: dir,
-                _turn: turn,
+                size_bytes: bundle.size_bytes(),
+                held: Some(Held {
+                    bundle,
+                    _dir: dir,
+                    _turn: turn,
+                }),
             })
         })
         .await
+    }
+
+    async fn turn(&self) -> OwnedSemaphorePermit {
+        const OPEN: &str = "it is never closed";
+        match Arc::clone(&self.backups).try_acquire_owned() {
+            Ok(turn) => turn,
+            Err(TryAcquireError::Closed) => unreachable!("{OPEN}"),
+            Err(TryAcquireError::NoPermits) => {
+                let turn = Arc::clone(&self.backups).acquire_owned();
+                tracing::info!(
+                    at_once = BACKUPS_MAX,
+                    "a snapshot waits until another one is read"
+                );
+                turn.await.expect(OPEN)
+            }
+        }
     }
 }
 
 impl Backup {
     /// Bytes of all of it.
     pub fn size_bytes(&self) -> u64 {
-        self.bundle.size_bytes()
+        self.size_bytes
     }
 }
 
 impl Read for Backup {
     fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
-        self.bundle.read(to)
+        let held = self.held.as_mut().expect("only dropping takes it");
+        held.bundle.read(to)
     }
 }

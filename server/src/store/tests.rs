@@ -64,6 +64,38 @@ fn copy_of_five(dir: &TempDir) -> SnapshotDir {
     source.checkpoint().unwrap().2
 }
 
+/// A runtime with one thread for what blocks, and that thread is busy until the sender is dropped.
+fn busy_runtime() -> (tokio::runtime::Runtime, mpsc::Sender<()>) {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().max_blocking_threads(1).build();
+    let runtime = runtime.unwrap();
+    let (release, busy) = mpsc::channel::<()>();
+    runtime.spawn_blocking(move || busy.recv().unwrap_err());
+    (runtime, release)
+}
+
+#[test]
+fn a_copy_for_a_client_is_not_deleted_by_whoever_drops_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open_for_test(&dir);
+    let idle = tokio::runtime::Runtime::new().unwrap();
+    let backup = idle.block_on(store.backup()).unwrap();
+    let copy = dir.path().join("outgoing/0");
+    assert!(copy.is_dir());
+
+    let (runtime, release) = busy_runtime();
+    runtime.block_on(async { drop(backup) });
+    assert!(copy.is_dir(), "a thread that serves has deleted it");
+    drop(release);
+    let start = Instant::now();
+    let is_over = || store.backups.available_permits() == BACKUPS_MAX;
+    while !is_over() && start.elapsed() < PATIENCE {
+        std::thread::yield_now();
+    }
+    assert!(is_over(), "its turn does not end");
+    assert!(!copy.exists(), "nobody has deleted it");
+}
+
 #[test]
 fn an_old_database_that_cannot_be_deleted_does_not_undo_an_install() {
     let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());

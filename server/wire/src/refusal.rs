@@ -190,6 +190,9 @@ refusals! {
 
     /// The disk has too little room for this. (etcd has no text for this.)
     DiskFull = ResourceExhausted, "gonfalon: not enough free disk space";
+    /// The client took nothing of a snapshot for so long that others get their turn. (etcd has no
+    /// text for this.)
+    SnapshotStalled = DeadlineExceeded, "gonfalon: the snapshot was not read on for a minute";
     /// The disk failed. If that was in a write, the member is about to stop. (etcd has no text for
     /// this.)
     Storage = Unknown, "gonfalon: storage failed";
