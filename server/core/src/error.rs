@@ -35,6 +35,10 @@ pub enum Error {
     /// A lease is asked to live longer than any may.
     #[error("lease time to live is too large")]
     LeaseTtlTooLarge,
+    /// A lease is asked to live no second. The API lengthens it before; a log may hold what an older
+    /// version let pass.
+    #[error("lease time to live is not positive")]
+    LeaseTtlNotPositive,
     /// Writes that need space are refused until the alarm is disarmed.
     #[error("database space exceeded")]
     NoSpace,

@@ -419,6 +419,9 @@ impl Keyspace {
         if ttl > lease::TTL_MAX {
             return Err(Error::LeaseTtlTooLarge);
         }
+        if ttl <= 0 {
+            return Err(Error::LeaseTtlNotPositive);
+        }
         if self.leases.contains(id) {
             return Err(Error::LeaseExists);
         }

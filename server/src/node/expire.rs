@@ -61,8 +61,10 @@ pub(super) enum Renewal {
     NotLeading,
 }
 
+/// None is granted less than a second, but a database may hold one that an older version granted: its
+/// time is up.
 fn seconds(ttl: i64) -> Duration {
-    Duration::from_secs(u64::try_from(ttl).expect("a lease's TTL is positive"))
+    Duration::from_secs(u64::try_from(ttl).unwrap_or(0))
 }
 
 impl Deadlines {
@@ -247,6 +249,38 @@ mod tests {
         );
         clock.applied(&[(id(1), None)]);
         gone.await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_revocation_that_no_quorum_takes_does_not_hold_up_the_end() {
+        let clock = LeaseClock::default();
+        clock.start(|| vec![(id(1), 1)], Duration::ZERO);
+        let stop = CancellationToken::new();
+        let (asked, is_asked) = tokio::sync::oneshot::channel();
+        let asked = Mutex::new(Some(asked));
+        let revoke = async |_| {
+            let asked = asked
+                .lock()
+                .unwrap()
+                .take()
+                .expect("it waits for the first");
+            asked.send(()).unwrap();
+            std::future::pending::<()>().await;
+        };
+        let told = async {
+            is_asked.await.unwrap();
+            stop.cancel();
+        };
+        let ends = futures::future::join(clock.run(revoke, stop.clone()), told);
+        let ended = tokio::time::timeout(Duration::from_mins(1), ends).await;
+        assert!(ended.is_ok(), "it still waits");
+    }
+
+    #[test]
+    fn a_lease_of_a_database_that_never_had_time_is_over() {
+        let clock = LeaseClock::default();
+        clock.start(|| vec![(id(1), -5), (id(2), 5)], Duration::ZERO);
+        assert_eq!(clock.expired(), [id(1)]);
     }
 
     #[test]

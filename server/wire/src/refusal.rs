@@ -79,6 +79,8 @@ refusals! {
     FutureRevision = OutOfRange, "etcdserver: mvcc: required revision is a future revision";
     /// More seconds than a lease can have.
     LeaseTtlTooLarge = OutOfRange, "etcdserver: too large lease TTL";
+    /// No seconds for a lease. (The API makes it the least there is; so this has no text of etcd's.)
+    LeaseTtlNotPositive = OutOfRange, "gonfalon: a lease needs a positive TTL";
 
     /// The NOSPACE alarm is raised.
     NoSpace = ResourceExhausted, "etcdserver: mvcc: database space exceeded";
@@ -188,11 +190,11 @@ refusals! {
     /// A streamed range has every key of its range.
     StreamRevisionFilter = Unimplemented, "RangeStream does not support revision filters";
 
-    /// The disk has too little room for this. (etcd has no text for this.)
-    DiskFull = ResourceExhausted, "gonfalon: not enough free disk space";
     /// The client took nothing of a snapshot for so long that others get their turn. (etcd has no
     /// text for this.)
     SnapshotStalled = DeadlineExceeded, "gonfalon: the snapshot was not read on for a minute";
+    /// The disk has too little room for this. (etcd has no text for this.)
+    DiskFull = ResourceExhausted, "gonfalon: not enough free disk space";
     /// The disk failed. If that was in a write, the member is about to stop. (etcd has no text for
     /// this.)
     Storage = Unknown, "gonfalon: storage failed";
@@ -214,6 +216,7 @@ impl From<Error> for Refusal {
             Error::LeaseNotFound => Self::LeaseNotFound,
             Error::LeaseExists => Self::LeaseExists,
             Error::LeaseTtlTooLarge => Self::LeaseTtlTooLarge,
+            Error::LeaseTtlNotPositive => Self::LeaseTtlNotPositive,
             Error::NoSpace => Self::NoSpace,
             Error::Corrupt => Self::Corrupt,
         }
