@@ -19,7 +19,7 @@ use hyper::body::Incoming;
 use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -51,6 +51,11 @@ const PENDING_RESETS_MAX: usize = 10_000;
 /// What requests under way get to finish when the server stops. Those that take longer are streams
 /// that would never end, and writes that no quorum takes: their clients go to another member.
 const DRAIN: Duration = Duration::from_millis(500);
+
+/// How long a connection is silent before the kernel asks whether the other end is still there, and
+/// between two questions of which none is answered; etcd's number. HTTP/2's own pings may be off or
+/// hours apart, and HTTP/1 has none.
+const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// Pause after a connection could not be accepted, for want of file descriptors most likely.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -165,12 +170,12 @@ where
             left = connections.len(),
             "closing connections with open streams"
         );
+        connections.shutdown().await;
     }
     Ok(())
 }
 
 /// A panic goes on where it is seen.
-        connections.shutdown().await;
 fn raise(ended: Result<(), JoinError>) {
     if let Err(error) = ended
         && let Ok(panic) = error.try_into_panic()
@@ -211,6 +216,12 @@ where
     // Answers are small and somebody waits for each.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "a connection without TCP_NODELAY");
+    }
+    let keepalive = TcpKeepalive::new()
+        .with_time(TCP_KEEPALIVE)
+        .with_interval(TCP_KEEPALIVE);
+    if let Err(error) = SockRef::from(&stream).set_tcp_keepalive(&keepalive) {
+        tracing::debug!(%error, "a connection without TCP keep-alive");
     }
     let mut requests = Requests::default();
     let builder = builder(&limits, requests.executor());

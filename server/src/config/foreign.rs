@@ -232,6 +232,11 @@ pub(super) static FOREIGN: &[Opt] = &[
         ),
         &["experimental-downgrade-check-time"],
     ),
+    duration(
+        "experimental-wait-cluster-ready-timeout",
+        "5s",
+        Accepted("clients are served at once, and what needs a leader waits for one"),
+    ),
     switch("experimental-enable-lease-checkpoint", "false", CHECKPOINTS),
     switch(
         "experimental-enable-lease-checkpoint-persist",

@@ -30,7 +30,7 @@ impl Options {
     pub fn resolve(self) -> Result<Config, ConfigError> {
         let mut notes = self.notes.clone();
         self.foreign(&mut notes)?;
-        let name = self.name()?;
+        let name = self.text(&table::NAME);
         let election_timeout = self.duration(&table::ELECTION_TIMEOUT)?;
         let heartbeat_interval = self.duration(&table::HEARTBEAT_INTERVAL)?;
         check_heartbeat(heartbeat_interval, election_timeout)?;
@@ -88,13 +88,9 @@ impl Options {
                 notes.extend(gates::check(&given.text, origin)?);
                 continue;
             }
-            if opt.standing == Standing::Used {
-                continue;
-            }
-            let asks_nothing = self.asks_nothing(opt, &given.text)?;
             match opt.standing {
                 Standing::Used => {}
-                _ if asks_nothing => {}
+                _ if self.asks_nothing(opt, &given.text)? => {}
                 Standing::Accepted(why) => notes.push(format!("{origin} changes nothing: {why}")),
                 Standing::Refused(why) => {
                     return Err(ConfigError::Unsupported {
@@ -120,14 +116,6 @@ impl Options {
             }
             Kind::Choice(_) => self.choice(opt)? == opt.default,
             _ => text == opt.default || text.is_empty(),
-        })
-    }
-
-    /// A member without a name counts as one that was never started.
-    fn name(&self) -> Result<String, ConfigError> {
-        self.parse(&table::NAME, |text| match text {
-            "" => Err("write a name; it may not be empty".to_owned()),
-            name => Ok(name.to_owned()),
         })
     }
 
@@ -201,6 +189,12 @@ impl Options {
         } else {
             let mut peer_urls = advertise_peer_urls.clone();
             peer_urls.sort();
+            // Of a member without a name etcd says the same, and then does not find it there.
+            let name = if name.is_empty() {
+                table::NAME.default
+            } else {
+                name
+            };
             vec![InitialMember {
                 name: name.to_owned(),
                 peer_urls,
@@ -473,6 +467,9 @@ fn check_ports(config: &Config) -> Result<(), ConfigError> {
 /// Values that are allowed and yet seldom meant.
 fn unusual(config: &Config) -> Vec<String> {
     let mut notes = Vec::new();
+    if config.name.is_empty() {
+        notes.push("--name is empty: lists show this member as one that never started".to_owned());
+    }
     if config.durability == Durability::System {
         notes.push(
             "--unsafe-no-fsync: WRITES ARE ACKNOWLEDGED THAT ARE NOT ON DISK. If this machine \

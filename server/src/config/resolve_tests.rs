@@ -174,10 +174,22 @@ fn a_snapshot_count_of_zero_is_the_default() {
     );
 }
 
+/// As in etcd, which finds it in no cluster but one that has such a member.
 #[test]
-fn a_member_has_a_name() {
-    let refused = refusal("--name=");
-    assert!(refused.contains("may not be empty"), "{refused}");
+fn a_member_may_have_an_empty_name_if_its_cluster_says_so() {
+    let refused = read("--name=", &[]).unwrap().verify_first_boot();
+    let refused = refused.unwrap_err().to_string();
+    assert!(
+        refused.contains("couldn't find local name \"\""),
+        "{refused}"
+    );
+
+    let config = read("--name= --initial-cluster==http://localhost:2380", &[]).unwrap();
+    config.verify_first_boot().unwrap();
+    assert_eq!(
+        config.notes,
+        ["--name is empty: lists show this member as one that never started"]
+    );
 }
 
 #[test]
@@ -347,7 +359,7 @@ fn a_promise_that_would_not_be_kept_is_refused() {
 fn what_only_tunes_etcds_insides_is_taken_and_noted() {
     let config = read(
         "--backend-batch-limit 5000 --max-wals 5 --feature-gates=InitialCorruptCheck=true \
-         --experimental-initial-corrupt-check=true",
+         --experimental-initial-corrupt-check=true --experimental-wait-cluster-ready-timeout=9s",
         &[],
     )
     .unwrap();
@@ -358,6 +370,8 @@ fn what_only_tunes_etcds_insides_is_taken_and_noted() {
              used here",
             "--experimental-initial-corrupt-check changes nothing: no check of the data against \
              other members is made yet",
+            "--experimental-wait-cluster-ready-timeout changes nothing: clients are served at \
+             once, and what needs a leader waits for one",
             "feature gate InitialCorruptCheck changes nothing: no check of the data against other \
              members is made yet",
         ]

@@ -10,14 +10,19 @@
 //! frames refer to it. From then on this is the bare connection. A frame that arrives in pieces is
 //! looked at piece by piece, and refused as before if the name is cut.
 //!
-//! Being what the library sees of a connection, this also tells it how to write small answers.
+//! Being what the library sees of a connection, this also tells it how to write small answers, and
+//! ends one that does not say in time which HTTP it speaks: the library would wait for ever.
 
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Sleep, sleep};
 
+/// How long a client may take to show which HTTP it speaks: it does so with its first bytes.
+const PREFACE_MAX: Duration = Duration::from_secs(10);
 /// What HTTP/2 begins with.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Length, type, flags and stream of a frame.
@@ -36,6 +41,8 @@ const SCHEMES: [(&[u8], &[u8]); 2] = [(b"http://", b"httpB--"), (b"https://", b"
 pub(super) struct Lenient<S> {
     stream: S,
     at: At,
+    /// Only once there is something to wait for, and until it is known what is spoken.
+    timer: Option<Pin<Box<Sleep>>>,
     has_written: bool,
 }
 
@@ -57,8 +64,21 @@ impl<S> Lenient<S> {
         Self {
             stream,
             at: At::Preface(0),
+            timer: None,
             has_written: false,
         }
+    }
+
+    /// Waits for the rest of the preface, but not for ever.
+    fn poll_late(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(sleep(PREFACE_MAX)));
+        ready!(timer.as_mut().poll(context));
+        Poll::Ready(Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "neither HTTP/1 nor HTTP/2 was begun",
+        )))
     }
 }
 
@@ -184,9 +204,18 @@ impl<S: AsyncRead + Unpin> AsyncRead for Lenient<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
-        if !matches!(self.at, At::Passed) {
-            self.at.look(&mut buffer.filled_mut()[before..]);
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if matches!(self.at, At::Passed) {
+            return read;
+        }
+        let begins = matches!(self.at, At::Preface(_));
+        if begins && read.is_pending() {
+            return self.poll_late(context);
+        }
+        ready!(read)?;
+        self.at.look(&mut buffer.filled_mut()[before..]);
+        if begins && !matches!(self.at, At::Preface(_)) {
+            self.timer = None;
         }
         Poll::Ready(Ok(()))
     }

@@ -6,8 +6,8 @@
 //! of their price. They stay with their connection instead: once woken, it reads what has come,
 //! begins it, goes on with what was waiting, and writes all answers in one go.
 //!
-//! The price: requests of one connection do not run beside each other. What takes long must make
-//! a task of itself.
+//! The price: requests of one connection do not run beside each other. What takes long must give way
+//! in between, or go to a thread that may block.
 
 use std::mem;
 use std::panic::AssertUnwindSafe;

@@ -27,6 +27,16 @@ struct Client {
 
 impl Client {
     async fn connect(keepalive_interval: Duration) -> Self {
+        let mut client = Self::silent(keepalive_interval).await;
+        let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+        client.stream.write_all(preface).await.unwrap();
+        let settings = 4;
+        client.send(settings, 0, &[]).await;
+        client
+    }
+
+    /// One that has said nothing yet.
+    async fn silent(keepalive_interval: Duration) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let limits = Limits {
@@ -39,15 +49,8 @@ impl Client {
             Ok::<_, std::convert::Infallible>(Response::new(Full::<bytes::Bytes>::default()))
         });
         tokio::spawn(serve(listener, answer, limits, stop.clone()));
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        stream
-            .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
-            .await
-            .unwrap();
-        let mut client = Self { stream, stop };
-        let settings = 4;
-        client.send(settings, 0, &[]).await;
-        client
+        let stream = TcpStream::connect(address).await.unwrap();
+        Self { stream, stop }
     }
 
     /// Sends a frame about the connection.
@@ -71,10 +74,47 @@ impl Client {
     }
 }
 
+impl Client {
+    /// Whether the server closes the connection within `time`, which passes as fast as it can.
+    async fn is_closed_within(&self, time: Duration) -> bool {
+        tokio::time::pause();
+        let began = tokio::time::Instant::now();
+        let mut is_closed = false;
+        while !is_closed && began.elapsed() < time {
+            // What the sockets have is read before more of it passes.
+            std::thread::sleep(Duration::from_millis(5));
+            tokio::time::advance(time / 50).await;
+            is_closed = match self.stream.try_read(&mut [0; 1024]) {
+                Ok(read) => read == 0,
+                Err(error) => error.kind() != std::io::ErrorKind::WouldBlock,
+            };
+        }
+        tokio::time::resume();
+        is_closed
+    }
+}
+
 impl Drop for Client {
     fn drop(&mut self) {
         self.stop.cancel();
     }
+}
+
+#[tokio::test]
+async fn a_connection_that_does_not_say_what_it_speaks_is_closed() {
+    for said in [&b""[..], b"PRI * HT"] {
+        let mut client = Client::silent(Duration::ZERO).await;
+        client.stream.write_all(said).await.unwrap();
+        let is_closed = client.is_closed_within(Duration::from_mins(1)).await;
+        assert!(is_closed, "a minute after {said:?} it is still open");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_has_said_so_may_be_silent() {
+    let client = Client::connect(Duration::ZERO).await;
+    let is_closed = client.is_closed_within(Duration::from_mins(10)).await;
+    assert!(!is_closed, "it may speak whenever it likes");
 }
 
 #[tokio::test]
