@@ -22,8 +22,8 @@ pub const REQUEST_BYTES_MAX: usize = 60 * 1024 * 1024;
 pub const IN_FLIGHT_MAX: usize = 4;
 
 /// Turns of the runtime without a new command after which an entry is not waited for any longer. A
-/// request takes as many from its socket to the queue: the connection, its own task, and one that
-/// may run on another thread.
+/// request takes one from its socket to the queue, that of its connection; the others are for
+/// connections that another thread looks after.
 pub const GATHER_TURNS: usize = 3;
 
 /// How long an entry waits for callers that were answered and mostly come back at once. A timer may

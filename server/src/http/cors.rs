@@ -2,6 +2,8 @@
 //!
 //! A browser asks first, with OPTIONS; that is answered here, whatever the page.
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::header::{
@@ -10,8 +12,6 @@ use axum::http::header::{
 use axum::http::{HeaderValue, Method, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-
-use std::sync::Arc;
 
 /// What a script may do, once its origin is allowed. etcd says the same of every page.
 const METHODS: HeaderValue = HeaderValue::from_static("POST, GET, OPTIONS, PUT, DELETE");

@@ -36,7 +36,7 @@ struct Place {
 }
 
 impl Dial {
-    /// Of a member at `urls`; all of them together may take `timeout`.
+    /// Of a member at `urls`, one at least; all of them together may take `timeout`.
     ///
     /// # Errors
     ///
@@ -46,9 +46,10 @@ impl Dial {
         urls: &[String],
         timeout: Duration,
     ) -> Result<Self, (String, String)> {
+        assert!(!urls.is_empty(), "nobody is dialled nowhere");
         let place = |url: &String| place(url).map_err(|why| (url.clone(), why));
         let places: Arc<[Place]> = urls.iter().map(place).collect::<Result<_, _>>()?;
-        let shares = u32::try_from(places.len().max(1)).unwrap_or(u32::MAX);
+        let shares = u32::try_from(places.len()).unwrap_or(u32::MAX);
         Ok(Self {
             member,
             timeout: timeout / shares,
@@ -75,7 +76,7 @@ impl Dial {
         if !self.is_given_up.swap(true, Ordering::Relaxed) {
             self.report(&failures, "a member is not reached; it is tried again");
         }
-        Err(worst(failures))
+        Err(least_certain(failures))
     }
 
     fn connected(&self, at: usize, failures: &[(&Place, io::Error)]) {
@@ -93,13 +94,10 @@ impl Dial {
 }
 
 /// The failure that says least about what was sent: a refusal says that nothing was.
-fn worst(failures: Vec<(&Place, io::Error)>) -> io::Error {
+fn least_certain(failures: Vec<(&Place, io::Error)>) -> io::Error {
     let mut errors: Vec<_> = failures.into_iter().map(|(_, error)| error).collect();
     let other = |error: &io::Error| error.kind() != io::ErrorKind::ConnectionRefused;
     let at = errors.iter().position(other).unwrap_or(0);
-    if errors.is_empty() {
-        return io::Error::other("no URL is known");
-    }
     errors.swap_remove(at)
 }
 

@@ -176,9 +176,9 @@ impl Node {
                 heard: Mutex::default(),
                 applied,
                 published,
-                stop: tasks.stop_token(),
                 fail_stop,
                 leave: tasks.leave_token(),
+                stop: tasks.stop_token(),
                 election_timeout: config.election_timeout,
                 request_timeout: config.request_timeout(),
                 proposers,
@@ -291,7 +291,6 @@ impl Node {
             Ok(())
         });
 
-        // The last to end: it closes what the others use.
         self.spawn_close(dir, tasks);
     }
 
@@ -308,6 +307,7 @@ impl Node {
             }
         });
 
+        // The last to end: it closes what the others use.
         let (node, peers) = (self.clone(), tasks.peers());
         tasks.spawn("raft", async move {
             stop.cancelled().await;
@@ -486,10 +486,10 @@ impl Node {
         if let Err(error) = self.raft().shutdown().await {
             tracing::warn!(%error, "Raft did not stop cleanly");
         }
-        let store = self.inner.store.clone();
         if self.inner.fail_stop.error().is_some() {
             return;
         }
+        let store = self.inner.store.clone();
         match tokio::task::spawn_blocking(move || store.flush()).await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => tracing::warn!(%error, "cannot flush; the log has it all"),

@@ -10,12 +10,14 @@ use rocksdb::{IteratorMode, ReadOptions};
 
 use super::records::{self, entry_key};
 use super::{LogStore, Shared, options};
+use crate::limits::PEER_MESSAGE_BYTES_MAX;
 use crate::raft::{Entry, TypeConfig, Vote};
 use crate::storage::StorageError;
 
 /// A batch of entries sent to a peer, or read to be applied, is at most this large unless its one
-/// entry is larger. Far below what a peer accepts in one message (16 MiB).
+/// entry is larger. Far below what a peer accepts in one message.
 pub const READ_BYTES_MAX: usize = 1 << 20;
+const _: () = assert!(READ_BYTES_MAX < PEER_MESSAGE_BYTES_MAX);
 
 impl Shared {
     /// The entries from `start` on, below `end`, up to about `bytes_max` but at least one.
