@@ -21,6 +21,9 @@ use gonfalon::{Cached, Client, KeyRange};
 use serde::Deserialize;
 use tokio::time::{MissedTickBehavior, interval};
 
+/// A server that is there is heard of every second.
+const AGE_MAX: Duration = Duration::from_secs(3);
+
 #[derive(Parser)]
 struct Args {
     /// Servers, as host:port, separated by commas.
@@ -97,8 +100,9 @@ async fn main() -> anyhow::Result<()> {
                 }
             }
             _ = ticks.tick() => {
-                if let Some(since) = settings.status().cut_off_since {
-                    println!("no server for {:?}; going on with {:?}", since.elapsed(), told);
+                let age = settings.status().age();
+                if age > AGE_MAX {
+                    println!("no server for {age:?}; going on with {told:?}");
                 }
             }
         }

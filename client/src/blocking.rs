@@ -4,24 +4,37 @@
 //! runs on threads of this crate; [`Wait`] has a method for whatever can be awaited, and
 //! [`WaitEach`] makes iterators of streams:
 //!
-//! ```no_run
+//! ```
 //! use std::time::Duration;
 //!
 //! use gonfalon::KeyRange;
 //! use gonfalon::blocking::{self, Next, Wait as _, WaitEach as _};
 //!
 //! # fn main() -> Result<(), gonfalon::Error> {
+//! # mod blocking {
+//! #     // A server in memory instead of the one that is named.
+//! #     pub fn connect(_: &str) -> Result<gonfalon::Client, gonfalon::Error> {
+//! #         let runtime = Box::leak(Box::new(tokio::runtime::Runtime::new().expect("threads")));
+//! #         let entered = runtime.enter();
+//! #         let server = Box::leak(Box::new(gonfalon::testkit::FakeServer::start()));
+//! #         let builder = server.client_builder();
+//! #         drop(entered);
+//! #         gonfalon::blocking::build(builder)
+//! #     }
+//! # }
 //! let client = blocking::connect("http://127.0.0.1:2379")?;
 //! let lease = client.grant(Duration::from_secs(30)).wait()?;
 //! client.put("/services/auth/a1", "10.0.1.5:8080").lease(&lease).wait()?;
 //!
 //! let mut changes = client.watch(KeyRange::prefix("/config/")).wait()?.wait_each();
+//! # client.put("/config/limit", "100").wait()?;
 //! loop {
 //!     match changes.next_within(Duration::from_secs(1)) {
 //!         Next::Item(batch) => println!("{:?}", batch?.events),
 //!         Next::TimedOut => println!("nothing for a second"),
 //!         Next::Interrupted | Next::Ended => break,
 //!     }
+//! #   break;
 //! }
 //! client.close().wait()
 //! # }

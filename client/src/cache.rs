@@ -106,11 +106,9 @@ impl Cache {
     pub fn status(&self) -> CacheStatus {
         let shared = &self.inner.shared;
         // In this order: the snapshot is at least as current as the state says.
-        let state = *shared.state.borrow();
-        CacheStatus {
-            revision: shared.snapshot.load().revision(),
-            ..state
-        }
+        let mut status = *shared.state.borrow();
+        status.revision = shared.snapshot.load().revision();
+        status
     }
 
     /// The changes of the status from now on: cut off, live again, withheld, closed.
@@ -132,7 +130,7 @@ impl Cache {
         }
         let why = match status.withheld {
             Some(_) => "a loss of keys has been withheld",
-            None => "no member has reported changes",
+            None => "no member was heard of meanwhile",
         };
         let message = format!("{why}, and what is known is {passed:?} old");
         Err(Error::new(ErrorKind::Unavailable, "cache", message))
@@ -148,7 +146,7 @@ impl Cache {
     ///
     /// Safe.
     pub async fn at_least(&self, revision: Revision) -> Result<Arc<Snapshot>, Error> {
-        let give_up = Instant::now() + self.inner.client.default_deadline();
+        let give_up = self.inner.client.transport().give_up(None);
         let mut pause = PROOF_PAUSE;
         loop {
             // Mostly the event is on its way.
@@ -181,7 +179,7 @@ impl Cache {
     ///
     /// Safe.
     pub async fn linearizable(&self) -> Result<Arc<Snapshot>, Error> {
-        let give_up = Instant::now() + self.inner.client.default_deadline();
+        let give_up = self.inner.client.transport().give_up(None);
         let shared = &self.inner.shared;
         loop {
             let held = self.snapshot();

@@ -93,6 +93,8 @@ pub(crate) struct Call {
 pub(crate) enum Way {
     /// The one for short answers.
     Calls,
+    /// The one for watches and other streams.
+    Streams,
     /// One of its own, for an answer that may take any time once it has begun.
     Alone,
 }
@@ -135,6 +137,14 @@ impl Call {
     pub(crate) const fn alone(self) -> Self {
         Self {
             way: Way::Alone,
+            ..self
+        }
+    }
+
+    /// Over the connection that the member's streams are on: what it proves, it proves of that one.
+    pub(crate) const fn beside_streams(self) -> Self {
+        Self {
+            way: Way::Streams,
             ..self
         }
     }

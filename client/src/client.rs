@@ -228,8 +228,13 @@ impl Client {
     /// Keeps the keys below `prefix` in memory as one `T`, current, and always all of one revision.
     /// A prefix that does not end in `/` is given one.
     ///
-    /// ```no_run
-    /// # async fn example(client: gonfalon::Client) -> Result<(), gonfalon::Error> {
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), gonfalon::Error> {
+    /// # let server = gonfalon::testkit::FakeServer::start();
+    /// # let client = server.client();
+    /// # client.put("/config/name", "billing").await?;
+    /// # client.put("/config/limits/rate", "100").await?;
     /// #[derive(serde::Deserialize)]
     /// struct Settings {
     ///     name: String,          // /config/name     billing
@@ -243,7 +248,8 @@ impl Client {
     /// }
     ///
     /// let settings = client.cached_struct::<Settings>("/config/").await?;
-    /// println!("{} at {}", settings.load().name, settings.load().limits.rate);
+    /// assert_eq!(settings.load().name, "billing");
+    /// assert_eq!((settings.load().limits.rate, settings.load().limits.burst), (100, None));
     /// # Ok(())
     /// # }
     /// ```
@@ -265,7 +271,8 @@ impl Client {
     ///
     /// # Cancel safety
     ///
-    /// Dropped, a lease may have been granted that ends when its time is up.
+    /// Safe: dropped, a lease that was granted all the same is revoked in the background; one whose
+    /// id was chosen ([`Grant::id`](crate::Grant::id)) is not, and ends when its time is up.
     pub fn grant(&self, ttl: Duration) -> Grant {
         Grant::new(self.clone(), ttl)
     }

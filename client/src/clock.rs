@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
+use tokio::time::Instant;
 
 #[cfg(target_os = "linux")]
 const CLOCK: ClockId = ClockId::Boottime;
@@ -64,6 +65,32 @@ impl Moment {
     /// None if `earlier` is later.
     pub(crate) fn since(self, earlier: Self) -> Option<Duration> {
         self.0.checked_sub(earlier.0)
+    }
+}
+
+/// A moment on both clocks: tokio's, which tests pause, and the one that counts sleep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Stamp {
+    instant: Instant,
+    moment: Moment,
+}
+
+impl Stamp {
+    pub(crate) fn now() -> Self {
+        Self {
+            instant: Instant::now(),
+            moment: Moment::now(),
+        }
+    }
+
+    pub(crate) fn instant(self) -> Instant {
+        self.instant
+    }
+
+    /// The time since then, the machine's sleep included.
+    pub(crate) fn elapsed(self) -> Duration {
+        let moment = Moment::now().since(self.moment).unwrap_or_default();
+        self.instant.elapsed().max(moment)
     }
 }
 

@@ -10,6 +10,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use gonfalon_proto::etcdserverpb as pb;
 use gonfalon_proto::etcdserverpb::auth_client::AuthClient;
+use tokio::time::timeout;
+use tonic::Status;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
 
@@ -21,6 +23,11 @@ const USED_MAX: f64 = 0.8;
 
 /// How long a token that could not be fetched again, and is not over, is used before the next try.
 const KEPT_FOR: Duration = Duration::from_secs(1);
+
+/// How long a member may take to give out a token. All calls wait for the one that fetches it,
+/// whatever its own deadline is; then the next tries, at another member if there is one. A password
+/// is checked within a tenth of a second.
+const FETCH_MAX: Duration = Duration::from_secs(3);
 
 type Token = MetadataValue<Ascii>;
 
@@ -103,7 +110,10 @@ impl Credentials {
             name: self.name.clone(),
             password: self.password.clone(),
         };
-        let answer = match AuthClient::new(channel).authenticate(request).await {
+        let mut client = AuthClient::new(channel);
+        let late = |_| Err(Status::deadline_exceeded("no token in time"));
+        let answer = timeout(FETCH_MAX, client.authenticate(request)).await;
+        let answer = match answer.unwrap_or_else(late) {
             Ok(answer) => answer.into_inner(),
             Err(status) => {
                 let mut verdict = classify("authenticate", status);

@@ -13,8 +13,10 @@
 //! | [`Applied`](crate::Outcome::Applied) | it happened; what failed came after | read what came of it |
 //! | [`Unknown`](crate::Outcome::Unknown) | it was sent and not answered; it may still happen | read first, or write with a comparison that the second time fails |
 //!
-//! The client itself sends a call again only if that is harmless: reads, revocations, renewals, and
-//! writes that were certainly not sent. There is a budget for it, so that a cluster in trouble is not
+//! The client itself sends a call again only if that is harmless: reads, writes that were certainly
+//! not sent, and those for which twice is the same as once (revocations, renewals, grants under an id
+//! that nobody else has, alarms, what enables or disables users, gives them a password, a role or a
+//! permission, a member's addresses). There is a budget for it, so that a cluster in trouble is not
 //! buried in repetitions.
 //!
 //! | kind | code | what to do |
@@ -61,7 +63,7 @@
 //! | waiting: [`Watch::next`](crate::Watch::next), changes of caches and leaders, `lost`, [`Cache::at_least`](crate::Cache::at_least), [`Cache::linearizable`](crate::Cache::linearizable) | safe; what would have come comes next time |
 //! | beginning: `watch`, `cache`, `cached`, `observe`, [`Client::connect`](crate::Client::connect) | safe; nothing is left behind |
 //! | writes: `put`, `put_if_absent`, `compare_and_swap`, `delete`, `txn`, `compact`, `proclaim`, `enqueue`, `dequeue`, adding to a counter, `stm` | unknown: it may have happened, or happen later |
-//! | [`grant`](crate::Client::grant) | safe; a lease that was granted all the same is revoked in the background |
+//! | [`grant`](crate::Client::grant) | safe; a lease that was granted all the same is revoked in the background, unless its id was chosen |
 //! | [`renew`](crate::Client::renew), [`renew_now`](crate::Lease::renew_now), [`adopt`](crate::Client::adopt) | safe; the lease may have been renewed once |
 //! | [`revoke`](crate::Lease::revoke) | it is lost here; on the server it may go on until its time is up |
 //! | acquiring a lock or a permit, campaigning, claiming an item of a queue | safe; the place, or what was claimed, is given up in the background |
@@ -113,7 +115,12 @@
 //! | [`WatchState::Resuming`](crate::WatchState::Resuming) | no member reports changes now; nothing will be lost or repeated |
 //! | [`ConnectionState::NoLeader`](crate::ConnectionState::NoLeader) | a member answers, but is cut off from the others, or these are too few |
 //! | [`ConnectionState::Failing`](crate::ConnectionState::Failing) | no answer |
+//! | [`CacheStatus::age`](crate::CacheStatus::age) up to about a second | a member reports changes, and has just answered |
+//! | an age that grows, of a cache that is [`Live`](crate::CacheSource::Live) | nothing is heard of the member any more; after 15 s ([`keep_alive`](crate::ClientBuilder::keep_alive)) the connection is given up, and the cache is [`Resuming`](crate::CacheSource::Resuming) |
 //! | [`CacheStatus::cut_off_since`](crate::CacheStatus::cut_off_since) | the cache shows what was true then |
+//!
+//! [`Watch::state_changes`](crate::Watch::state_changes), [`Cache::status_changes`](crate::Cache::status_changes)
+//! and [`Client::state`](crate::Client::state) tell of changes.
 //!
 //! Watches demand a leader of the member that they ask, so that one that is partitioned ends them
 //! rather than stay silent.
@@ -127,13 +134,14 @@
 //! | pause before an attempt | random, up to 50 ms, doubling to 5 s | [`backoff`](crate::ClientBuilder::backoff) |
 //! | attempts beyond the first, of all calls | 20 %, and ten at once | [`retry_share`](crate::ClientBuilder::retry_share) |
 //! | a silent connection is pinged every | 10 s, given up after 5 s more | [`keep_alive`](crate::ClientBuilder::keep_alive) |
-//! | an answer may have | 64 MiB | [`response_bytes_max`](crate::ClientBuilder::response_bytes_max) |
+//! | an answer, or a message of a watch, may have | 64 MiB | [`response_bytes_max`](crate::ClientBuilder::response_bytes_max) |
 //! | a request may have | what the server allows; etcd: 1.5 MiB, 128 operations | the server |
 //! | a watch's queue holds | 16 MiB, then the watch fails | [`WatchBuilder::queue`](crate::WatchBuilder::queue) |
+//! | a member whose changes a cache shows is asked whether it is there | every second | |
 //! | a cache lists | 10,000 keys at a time | [`CacheBuilder::page_keys`](crate::CacheBuilder::page_keys) |
 //! | a lock's or a candidate's own lease | 15 s | `ttl` |
 //! | closing may take | the deadline of calls | [`close_within`](crate::Client::close_within) |
-//! | connections | two for each endpoint in use, and one for leases; a second while one is slow | |
+//! | connections | two for each endpoint in use, and one for leases, a second while one is slow; one for each snapshot that is read | |
 //! | threads | none of its own; one with the first lease, and for [health checks](crate::Grant::health) while they run; two for all of [`blocking`](crate::blocking) | |
 //!
 //! # Watching a client at work

@@ -1,19 +1,30 @@
 //! A client of Gonfalon, and of etcd: both speak the same v3 API.
 //!
-//! ```no_run
-//! # async fn example() -> Result<(), gonfalon::Error> {
+//! ```
 //! use gonfalon::{Client, KeyRange};
 //!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), gonfalon::Error> {
+//! # struct Client;
+//! # impl Client {
+//! #     // A server in memory instead of the one that is named.
+//! #     async fn connect(_: &str) -> Result<gonfalon::Client, gonfalon::Error> {
+//! #         let server = Box::leak(Box::new(gonfalon::testkit::FakeServer::start()));
+//! #         Ok(server.client())
+//! #     }
+//! # }
 //! let client = Client::connect("http://127.0.0.1:2379").await?;
 //! client.put("/config/limit", "100").await?;
 //! let limit = client.get("/config/limit").await?.expect("it was just put");
 //! assert_eq!(limit.value, "100");
 //!
 //! let mut changes = client.watch(KeyRange::prefix("/config/")).await?;
+//! # client.put("/config/limit", "200").await?;
 //! while let Some(batch) = changes.next().await {
 //!     for event in batch?.events {
 //!         println!("{:?} is now {:?}", event.kv.key, event.kv.value);
 //!     }
+//! #   break;
 //! }
 //! # Ok(())
 //! # }
@@ -34,10 +45,14 @@
 //! - **Without async**: [`blocking`].
 //! - **The cluster**: [`cluster`](Client::cluster), [`maintenance`](Client::maintenance).
 //!
-//! ```no_run
+//! ```
 //! # use std::time::Duration;
 //! # use gonfalon::{Cached, Client, Compare, Op};
-//! # async fn example(client: Client) -> Result<(), gonfalon::Error> {
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), gonfalon::Error> {
+//! # let server = gonfalon::testkit::FakeServer::start();
+//! # let client: Client = server.client();
+//! # client.put("/jobs/todo/7", "").await?;
 //! // A record that is there as long as this process.
 //! let lease = client.grant(Duration::from_secs(30)).await?;
 //! client.put("/services/auth/a1", "10.0.1.5:8080").lease(&lease).await?;
@@ -67,14 +82,16 @@
 //! # What can be relied upon
 //!
 //! - **Reads are linearizable** unless a call says otherwise.
-//! - **A write is never sent twice** unless the first attempt is known not to have taken place; what
-//!   cannot be known is said: [`Error::outcome`] is [`Outcome::Unknown`].
+//! - **A write is never sent twice** unless the first attempt is known not to have taken place, or
+//!   twice is the same as once; what cannot be known is said: [`Error::outcome`] is
+//!   [`Outcome::Unknown`].
 //! - **Every call ends**: it has a deadline, also when every server is gone.
 //! - **A watch loses and repeats nothing** when connections break and members die; it hands over
 //!   whole revisions, in order.
 //! - **A lease is held** as long as [`Lease::is_held`] says so: it is given up here before a server
 //!   ends it, whatever the network, the scheduler or a suspended machine do.
-//! - **A cache shows one revision at a time** and never goes back, unless the store was restored.
+//! - **A cache shows one revision at a time** and never goes back, unless the store was restored; how
+//!   old that may be is [`CacheStatus::age`].
 //! - **Dropping is safe everywhere** and waits for nothing; what has to be cleaned up is, in the
 //!   background.
 //! - **Handles are cheap to clone**, can be shared among threads, and need no `&mut`.
@@ -139,4 +156,4 @@ pub use tls::Tls;
 pub use transport::ConnectionState;
 pub use txn::{Compare, OpResult, Operand, Subject, Txn, TxnOp, TxnResult};
 pub use types::{Event, EventKind, IntoBytes, KeyRange, KeyValue, LeaseId, Revision};
-pub use watch::{Batch, OnCompacted, Overflow, Watch, WatchBuilder, WatchState};
+pub use watch::{Batch, OnCompacted, Overflow, StateChanges, Watch, WatchBuilder, WatchState};

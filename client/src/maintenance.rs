@@ -185,13 +185,20 @@ impl Maintenance {
         Ok(())
     }
 
-    /// Gives space that compaction has freed back to the file system.
+    /// Gives space that compaction has freed back to the file system. While it does, the member may
+    /// answer nothing else.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Timeout`]: it has taken longer than ten minutes. It is sent to one member at
+    /// most: where its outcome is unknown, [`MemberStatus::db_bytes`] tells.
     ///
     /// # Cancel safety
     ///
     /// Safe: dropped, the member goes on with it.
     pub async fn defragment(&self) -> Result<(), Error> {
-        let call = Call::new("defragment", Repeat::Safe).local();
+        // Not a second time: that could be another member.
+        let call = Call::writes("defragment").local();
         let call = call.within(Some(DEFRAGMENT_DEADLINE));
         ask!(self, call, defragment, pb::DefragmentRequest::default());
         Ok(())

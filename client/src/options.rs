@@ -177,7 +177,12 @@ impl ClientBuilder {
         self
     }
 
-    /// The largest message that is accepted, in bytes. Default: 64 MiB.
+    /// The largest message that is accepted, in bytes; of a watch, the most that the keys and values of
+    /// one message may have. Default: 64 MiB.
+    ///
+    /// A larger answer is an error, [`ErrorKind::TooLarge`], and ends only the call or the watch that
+    /// it is for. Servers divide what they tell a watch by the size of the largest request that they
+    /// take.
     #[must_use]
     pub fn response_bytes_max(mut self, bytes: usize) -> Self {
         self.config.response_bytes_max = bytes;
@@ -232,11 +237,17 @@ impl ClientBuilder {
     /// range; a certificate or key that cannot be read, or is none; encrypted and plain endpoints
     /// at once.
     ///
+    /// Connections, watches and caches live on the tokio runtime that this is called on, and end with
+    /// it; the client can be used from other runtimes as long as that one runs.
+    ///
     /// # Panics
     ///
     /// Outside of a tokio runtime.
     pub fn build(self) -> Result<Client, Error> {
         let refused = |why: String| Error::new(ErrorKind::InvalidArgument, "connect", why);
+        if names_user(&self.endpoints) {
+            return Err(refused(NAMES_USER.into()));
+        }
         let mut config = self.config;
         if self.endpoints.is_empty() {
             return Err(refused(
@@ -288,15 +299,26 @@ impl ClientBuilder {
 
 impl std::fmt::Debug for ClientBuilder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // Not the password.
+        // Not the password, wherever it was written.
+        let endpoints = (!names_user(&self.endpoints)).then_some(&self.endpoints);
         f.debug_struct("ClientBuilder")
-            .field("endpoints", &self.endpoints)
+            .field("endpoints", &endpoints.ok_or(NAMES_USER))
             .field("namespace", &self.namespace)
             .field("user", &self.user.as_ref().map(|(name, _)| name))
             .field("tls", &self.tls)
             .field("config", &self.config)
             .finish()
     }
+}
+
+/// What is wrong with an endpoint that has a user's name, and perhaps his password.
+const NAMES_USER: &str =
+    "an endpoint names a user (\"@\"); give name and password to the builder's `user`";
+
+/// Whether one of the texts has a user's name before a host. A password with a comma in it spans two
+/// of them.
+fn names_user(endpoints: &[String]) -> bool {
+    endpoints.iter().any(|text| text.contains('@'))
 }
 
 /// An endpoint as people write it, of a client that encrypts or does not; says what is wrong with it
@@ -310,9 +332,7 @@ pub(crate) fn uri(text: &str, is_secured: bool) -> Result<Uri, String> {
     };
     if whole.contains('@') {
         // Not the text: it may have a password.
-        let why =
-            "an endpoint names a user (\"@\"); give name and password to the builder's `user`";
-        return Err(why.into());
+        return Err(NAMES_USER.into());
     }
     let uri: Uri = whole
         .parse()
@@ -386,11 +406,14 @@ mod tests {
             "http://root:secret@a:2379",
             "root:secret@a:2379",
             "x://root:secret@a",
+            "root:secret,more@a:2379",
+            "https://a:2379,https://root:secret@b:2379",
         ] {
-            let refused = ClientBuilder::default().endpoints(text).build();
-            let refused = refused.unwrap_err();
+            let builder = ClientBuilder::default().endpoints(text);
+            let shown = format!("{builder:?}");
+            let refused = builder.build().unwrap_err();
             assert_eq!(*refused.kind(), ErrorKind::InvalidArgument);
-            let told = format!("{refused} {refused:?}");
+            let told = format!("{shown} {refused} {refused:?}");
             assert!(
                 told.contains("`user`") && !told.contains("secret"),
                 "{told}"

@@ -28,6 +28,7 @@ use tonic::{Request, Response, Status};
 use tracing::Instrument as _;
 
 use crate::call::{Call, Repeat, Way};
+use crate::clock::bounded;
 use crate::credentials::{Credentials, Proof};
 use crate::error::{Error, ErrorKind, Outcome, Verdict, classify};
 use crate::observe::{self, Called};
@@ -103,9 +104,10 @@ impl Transport {
         })
     }
 
-    /// Starts a task that ends when the client is closed, at the latest.
+    /// Starts a task that ends when the client is closed, at the latest; on the runtime that the client
+    /// was made on, whichever this is called on.
     pub(crate) fn spawn<T: Send + 'static>(&self, task: impl Future<Output = T> + Send + 'static) {
-        self.tasks.spawn(task);
+        self.tasks.spawn_on(task, self.endpoints.runtime());
     }
 
     /// Returns when every task has ended, once the client is closed.
@@ -157,7 +159,7 @@ impl Transport {
     where
         F: Future<Output = Result<Response<R>, Status>>,
     {
-        let give_up = Instant::now() + call.deadline.unwrap_or(self.config.deadline);
+        let give_up = self.give_up(call.deadline);
         self.budget.earn();
         let mut pauses = self.pauses();
         let mut tried = Vec::new();
@@ -237,6 +239,7 @@ impl Transport {
             let proof = proof.await?;
             let channel = match call.way {
                 Way::Alone => endpoint.alone(),
+                Way::Streams => endpoint.streams(),
                 Way::Calls => {
                     request.set_timeout(give_up.saturating_duration_since(Instant::now()));
                     let (calls, line) = endpoint.calls_and_line();
@@ -296,9 +299,14 @@ impl Transport {
     where
         F: Future<Output = Result<Response<R>, Status>>,
     {
-        let give_up = Instant::now() + call.deadline.unwrap_or(self.config.deadline);
+        let give_up = self.give_up(call.deadline);
         let attempt = self.attempt(call, endpoint, request, give_up, &send);
         attempt.await.map_err(|verdict| verdict.error)
+    }
+
+    /// When to give up what may take `deadline`, or as long as the client's calls.
+    pub(crate) fn give_up(&self, deadline: Option<Duration>) -> Instant {
+        Instant::now() + bounded(deadline.unwrap_or(self.config.deadline))
     }
 
     /// Adds to `request` what every request carries.
@@ -349,8 +357,8 @@ impl Transport {
         }
     }
 
-    /// An endpoint has answered, or failed for the reason that is given.
-    fn report(&self, endpoint: &Endpoint, verdict: Option<&Verdict>) {
+    /// An endpoint has answered a call or opened a stream, or failed for the reason that is given.
+    pub(crate) fn report(&self, endpoint: &Endpoint, verdict: Option<&Verdict>) {
         let failure = verdict.filter(|verdict| verdict.blames_endpoint);
         let changed = match failure {
             None => endpoint.answered(),
@@ -380,9 +388,9 @@ impl Transport {
         }
     }
 
-    /// Whether there is more than one endpoint.
-    pub(crate) fn has_choice(&self) -> bool {
-        self.endpoints.len() > 1
+    /// How many endpoints there are.
+    pub(crate) fn choice(&self) -> usize {
+        self.endpoints.len()
     }
 
     /// An endpoint for a stream: none of `tried`, the last of which failed last, if there is another;
@@ -403,9 +411,9 @@ impl Transport {
             .has_other_than(std::slice::from_ref(endpoint))
     }
 
-    /// Says how a stream fared: why it failed, if it did.
-    pub(crate) fn stream_report(&self, endpoint: &Endpoint, verdict: Option<&Verdict>) {
-        self.report(endpoint, verdict);
+    /// Whether a user asks.
+    pub(crate) fn has_user(&self) -> bool {
+        self.credentials.is_some()
     }
 
     /// A token that was refused is not used again; whether another can be had.

@@ -175,6 +175,17 @@ impl KeyValue {
         }
     }
 
+    /// The same in memory of its own. What came from the network is a piece of the message that it came
+    /// in, and one key of ten thousand would keep all of that in memory.
+    pub(crate) fn kept(&self) -> Self {
+        let both = Bytes::from([&self.key[..], &self.value].concat());
+        Self {
+            key: both.slice(..self.key.len()),
+            value: both.slice(self.key.len()..),
+            ..self.clone()
+        }
+    }
+
     /// The key as text, if it is UTF-8.
     pub fn key_str(&self) -> Option<&str> {
         std::str::from_utf8(&self.key).ok()

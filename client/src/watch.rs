@@ -6,12 +6,17 @@
 //! (`inbox.rs`) and delays nobody.
 
 mod behind;
+mod denied;
+mod heard;
 mod hub;
 mod inbox;
 mod lag;
+mod open;
 mod relist;
 mod requests;
+mod standing;
 mod track;
+mod watches;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -23,12 +28,17 @@ use gonfalon_proto::etcdserverpb as pb;
 use gonfalon_proto::etcdserverpb::watch_create_request::FilterType;
 
 use crate::client::{Client, awaited};
+use crate::clock::Stamp;
 use crate::error::Error;
 use crate::types::{Event, KeyRange, Revision};
 
-pub(crate) use hub::Watches;
+pub(crate) use heard::Listener;
+pub use standing::StateChanges;
+pub(crate) use watches::Watches;
+
 use inbox::Inbox;
 use relist::Relisting;
+use standing::States;
 
 /// What a queue holds by default, in bytes of keys and values.
 const QUEUE_BYTES: usize = 16 * 1024 * 1024;
@@ -183,17 +193,26 @@ impl WatchBuilder {
     }
 
     async fn send(self) -> Result<Watch, Error> {
+        let states = States::new();
         let source = match self.on_compacted {
-            OnCompacted::Fail => Source::Plain(self.plain().await?),
-            OnCompacted::Relist => Source::Relisting(Box::new(Relisting::begin(self).await?)),
+            OnCompacted::Fail => {
+                let plain = self.plain(states.clone(), WatchState::Ended);
+                Source::Plain(plain.await?)
+            }
+            OnCompacted::Relist => {
+                let relisting = Relisting::begin(self, states.clone());
+                Source::Relisting(Box::new(relisting.await?))
+            }
         };
-        Ok(Watch { source })
+        Ok(Watch { source, states })
     }
 
-    async fn plain(mut self) -> Result<Plain, Error> {
+    /// A watch that sets `states`, at its end to `at_end`.
+    async fn plain(mut self, states: States, at_end: WatchState) -> Result<Plain, Error> {
         let namespace = self.client.namespace_bytes().clone();
         (self.request.key, self.request.range_end) = self.range.to_wire(&namespace);
-        let inbox = Arc::new(Inbox::new(self.queue_bytes, self.overflow));
+        let inbox = Inbox::new(self.queue_bytes, self.overflow, states, at_end);
+        let inbox = Arc::new(inbox);
         let watches = self.client.watches();
         let id = watches
             .add(self.request, namespace.len(), inbox.clone(), self.deadline)
@@ -212,6 +231,7 @@ awaited!(WatchBuilder => Watch);
 #[derive(Debug)]
 pub struct Watch {
     source: Source,
+    states: States,
 }
 
 /// Where a watch's batches come from.
@@ -237,6 +257,9 @@ impl Watch {
     /// [`ErrorKind::Compacted`](crate::ErrorKind::Compacted): the history that it needs is gone;
     /// [`Lagged`](crate::ErrorKind::Lagged); [`Restored`](crate::ErrorKind::Restored);
     /// [`PermissionDenied`](crate::ErrorKind::PermissionDenied);
+    /// [`Unauthenticated`](crate::ErrorKind::Unauthenticated): every member refuses the user;
+    /// [`TooLarge`](crate::ErrorKind::TooLarge): events larger than
+    /// [`response_bytes_max`](crate::ClientBuilder::response_bytes_max);
     /// [`Closed`](crate::ErrorKind::Closed). Broken connections are no errors: see
     /// [`Watch::state`].
     ///
@@ -257,10 +280,42 @@ impl Watch {
 
     /// How it stands.
     pub fn state(&self) -> WatchState {
-        match &self.source {
-            Source::Plain(plain) => plain.inbox.state(),
-            Source::Relisting(relisting) => relisting.state(),
-        }
+        self.states.now()
+    }
+
+    /// The changes of its state from now on.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), gonfalon::Error> {
+    /// # let server = gonfalon::testkit::FakeServer::start();
+    /// # let client = server.client();
+    /// use gonfalon::WatchState;
+    ///
+    /// let mut watch = client.watch("/config/limit").await?;
+    /// let mut states = watch.state_changes();
+    /// # server.cut();
+    /// loop {
+    ///     tokio::select! {
+    ///         Some(state) = states.next() => match state {
+    ///             WatchState::Resuming => println!("cut off; nothing will be lost"),
+    ///             WatchState::Live => break,
+    ///             _ => {}
+    ///         },
+    ///         Some(batch) = watch.next() => println!("{:?}", batch?.events),
+    ///         else => break,
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn state_changes(&self) -> StateChanges {
+        self.states.changes()
+    }
+
+    /// Since when it is live, if it is.
+    pub(crate) fn live_since(&self) -> Option<Stamp> {
+        self.states.live_since()
     }
 }
 

@@ -4,6 +4,10 @@
 mod compaction;
 #[path = "proofs/cuts.rs"]
 mod cuts;
+#[path = "proofs/faults.rs"]
+mod faults;
+#[path = "proofs/freshness.rs"]
+mod freshness;
 #[path = "proofs/gone_back.rs"]
 mod gone_back;
 #[path = "proofs/handles.rs"]

@@ -1,5 +1,5 @@
 //! A machine that sleeps for longer than its leases: what was held before is not held after, by the
-//! clock alone, whatever servers have said or not said yet.
+//! clock alone, whatever servers have said or not said yet; and what a cache shows is that much older.
 //!
 //! One test, alone in its process: the clock is everybody's.
 
@@ -27,8 +27,16 @@ async fn what_was_held_before_the_machine_slept_is_not_held_after() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 
+    let cache = client.cache("k").await.unwrap();
+    assert!(cache.status().age() < TTL / 2);
+
     // Less than the lease: whoever holds something still does, with less time left.
     machine_sleeps(TTL / 2);
+    assert!(
+        cache.status().age() >= TTL / 2,
+        "nothing was heard meanwhile"
+    );
+    drop(cache);
     assert!(guard.is_held() && first.remaining() < TTL / 2);
     first.renew_now().await.unwrap();
     second.renew_now().await.unwrap();

@@ -15,7 +15,7 @@ use super::snapshot::Snapshot;
 use super::status::CacheStatus;
 use super::{Cache, Inner, Shared, disk};
 use crate::client::{Client, awaited};
-use crate::clock::bounded;
+use crate::clock::{Stamp, bounded};
 use crate::error::{Error, ErrorKind};
 use crate::types::KeyRange;
 
@@ -78,11 +78,11 @@ impl CacheBuilder {
     }
 
     pub(super) async fn send(self) -> Result<Cache, Error> {
-        let give_up = Instant::now() + self.deadline.unwrap_or(self.client.default_deadline());
+        let give_up = self.client.transport().give_up(self.deadline);
         let stop = CancellationToken::new();
         let shared = Arc::new(Shared {
             snapshot: Publish::new(Snapshot::default()),
-            state: watch::Sender::new(CacheStatus::default()),
+            state: watch::Sender::new(CacheStatus::begun()),
             accepted: Notify::new(),
             went_back: Notify::new(),
         });
@@ -121,7 +121,8 @@ awaited!(CacheBuilder => Cache);
 
 /// Where a cache begins.
 enum First {
-    Listed(Snapshot),
+    /// By requests the first of which was sent at this moment.
+    Listed(Snapshot, Stamp),
     FromDisk(disk::Contents, Duration),
 }
 
@@ -133,7 +134,10 @@ async fn begin(
     give_up: Instant,
 ) -> Result<(), Error> {
     match first(follower, saver, give_up).await? {
-        First::Listed(listed) => follower.show_first(listed),
+        First::Listed(listed, asked) => {
+            shared.state.send_modify(|state| state.was_listed(asked));
+            follower.show_first(listed);
+        }
         First::FromDisk(copy, age) => {
             shared.state.send_modify(|state| state.is_from_disk(age));
             follower.show_first(Snapshot::clone(&copy.snapshot));
@@ -149,10 +153,11 @@ async fn first(
 ) -> Result<First, Error> {
     let listing = timeout_at(give_up, follower.list());
     tokio::pin!(listing);
-    let listed = |ended: Result<Result<Snapshot, Error>, _>| {
+    let listed = |ended: Result<Result<(Snapshot, Stamp), Error>, _>| {
         let message = "the range was not listed in time";
         let late = |_| Error::new(ErrorKind::Timeout, "cache", message);
-        ended.map_err(late)?.map(First::Listed)
+        let (listed, asked) = ended.map_err(late)??;
+        Ok(First::Listed(listed, asked))
     };
     let Some((patience, saver)) = saver else {
         return listed(listing.await);

@@ -1,5 +1,6 @@
 //! The task behind a cache: list, follow, and list again when the history is gone.
 
+use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,16 +11,20 @@ use tokio_util::sync::CancellationToken;
 use super::Shared;
 use super::loss::{Judge, LossGuard, Withheld};
 use super::snapshot::{Listing, Snapshot, Step};
-use super::status::CacheSource;
+use super::status::{CacheSource, CacheStatus};
 use crate::client::Client;
+use crate::clock::Stamp;
 use crate::error::{Error, ErrorKind};
 use crate::observe::CacheMeter;
 use crate::transport::closed;
 use crate::types::{Event, KeyRange, Revision};
-use crate::watch::{Watch, WatchState};
+use crate::watch::{Listener, Watch, WatchState};
 
-/// How often a quiet watch is asked how it stands.
-const LOOK: Duration = Duration::from_millis(250);
+/// How often what is measured is told when nothing happens.
+const MEASURE_EVERY: Duration = Duration::from_secs(1);
+
+/// The least time between two questions whether what is withheld is so.
+const CONFIRM_PAUSE_MIN: Duration = Duration::from_millis(250);
 
 /// What a page of a listing should have: large enough that round trips do not count, small enough
 /// that neither side holds much at once.
@@ -40,6 +45,8 @@ pub(super) struct Follower {
     meter: CacheMeter,
     judge: Option<Judge>,
     withheld: Option<Kept>,
+    /// As long as there is a cache, members are asked whether they are there.
+    listener: Listener,
 }
 
 /// The range as the store has it, and as it is not shown.
@@ -63,6 +70,7 @@ impl Follower {
     ) -> Self {
         Self {
             meter: CacheMeter::new(&range),
+            listener: client.watches().heard().listen(),
             client,
             range,
             page_keys,
@@ -72,8 +80,8 @@ impl Follower {
         }
     }
 
-    /// The whole range at one revision.
-    pub(super) async fn list(&self) -> Result<Snapshot, Error> {
+    /// The whole range at one revision, and when it was asked for.
+    pub(super) async fn list(&self) -> Result<(Snapshot, Stamp), Error> {
         let mut keys = self.page_keys.min(FIRST_PAGE_KEYS);
         let mut pauses = self.client.transport().pauses();
         loop {
@@ -90,7 +98,8 @@ impl Follower {
     }
 
     /// Lists with a first page of `keys`; the others grow or shrink with the size of the keys.
-    async fn list_by(&self, mut keys: u32) -> Result<Snapshot, Error> {
+    async fn list_by(&self, mut keys: u32) -> Result<(Snapshot, Stamp), Error> {
+        let asked = Stamp::now();
         let mut listing = Listing::new(self.shared.snapshot.load_full());
         let mut range = self.client.range(self.range.clone());
         let (mut revision, mut cluster_id) = (None, 0);
@@ -109,7 +118,7 @@ impl Follower {
             let Some(last) = page.kvs.last().filter(|_| page.more) else {
                 self.shared.state.send_modify(|state| state.listings += 1);
                 self.meter.listed();
-                return Ok(listing.end(at).of_cluster(cluster_id));
+                return Ok((listing.end(at).of_cluster(cluster_id), asked));
             };
             let fit = (PAGE_BYTES * page.kvs.len() / bytes).max(1);
             keys = u32::try_from(fit).unwrap_or(u32::MAX).min(self.page_keys);
@@ -185,22 +194,17 @@ impl Follower {
     }
 
     async fn take(&mut self, mut watch: Watch) -> Error {
-        let mut looks = interval(LOOK);
+        let mut states = watch.state_changes();
+        let mut ticks = interval(MEASURE_EVERY);
+        let mut taken = Revision::UNKNOWN;
+        // As of when everything had arrived, and up to which revision that was.
+        let mut heard: Option<(Stamp, Revision)> = None;
         loop {
-            tokio::select! {
-                biased;
-                () = self.shared.accepted.notified() => self.accept(),
-                () = self.shared.went_back.notified() => {
-                    let why = "a read has shown another store than the cache's";
-                    return Error::new(ErrorKind::Restored, "cache", why);
-                }
-                () = confirmation(self.withheld.as_ref()) => self.confirm().await,
-                batch = watch.next() => match batch {
-                    Some(Ok(batch)) => self.apply(batch.revision, batch.events),
-                    Some(Err(error)) => return error,
-                    None => return closed("cache"),
-                },
-                _ = looks.tick() => {}
+            if let Some((asked, position)) = heard
+                && taken >= position
+            {
+                heard = None;
+                self.was_heard(asked, watch.live_since());
             }
             match watch.state() {
                 WatchState::Live => self.is_live(),
@@ -209,6 +213,32 @@ impl Follower {
                 WatchState::Ended => {}
             }
             self.measure();
+            tokio::select! {
+                biased;
+                () = self.shared.accepted.notified() => self.accept(),
+                () = self.shared.went_back.notified() => {
+                    let why = "a read has shown another store than the cache's";
+                    return Error::new(ErrorKind::Restored, "cache", why);
+                }
+                () = confirmation(self.withheld.as_ref()) => self.confirm().await,
+                Some(asked) = self.listener.heard(), if heard.is_none() => {
+                    heard = Some((asked, watch.position()));
+                }
+                batch = watch.next() => match batch {
+                    Some(Ok(batch)) => {
+                        taken = batch.revision;
+                        self.apply(batch.revision, batch.events);
+                    }
+                    Some(Err(error)) => return error,
+                    None => return closed("cache"),
+                },
+                // Nothing waits to be taken.
+                () = ready(()), if heard.is_some() => {
+                    taken = heard.map_or(taken, |(_, position)| position);
+                }
+                Some(_) = states.next() => {}
+                _ = ticks.tick() => {}
+            }
         }
     }
 
@@ -298,7 +328,7 @@ impl Follower {
     async fn confirm(&mut self) {
         let listed = self.list().await;
         match listed {
-            Ok(listed) => {
+            Ok((listed, _)) => {
                 self.lift();
                 self.offer(listed, false);
             }
@@ -306,7 +336,8 @@ impl Follower {
                 tracing::warn!(%error, "whether a cache's keys are gone cannot be said yet");
                 let delay = self.judge.as_ref().and_then(Judge::confirm_after);
                 if let Some(kept) = &mut self.withheld {
-                    kept.confirm_at = delay.map(|delay| Instant::now() + delay.max(LOOK));
+                    kept.confirm_at =
+                        delay.map(|delay| Instant::now() + delay.max(CONFIRM_PAUSE_MIN));
                 }
             }
         }
@@ -350,7 +381,7 @@ impl Follower {
             let _ = self.shared.went_back.notified().now_or_never();
             let held = self.shared.snapshot.load().revision();
             match self.list().await {
-                Ok(listed) => {
+                Ok((listed, asked)) => {
                     // The listing shows all that was held before it, unless the store has gone back.
                     let went_back = listed.revision() < held;
                     if went_back && !may_be_older {
@@ -359,7 +390,8 @@ impl Follower {
                     }
                     self.offer(listed, may_be_older || went_back);
                     // After the snapshot: no status is better than what it is of.
-                    self.is_live();
+                    let state = &self.shared.state;
+                    state.send_modify(|state| state.was_listed(asked));
                     // Who waits for more than what came from disk looks at the status too.
                     self.shared.snapshot.ring();
                     return Ok(());
@@ -379,20 +411,26 @@ impl Follower {
             .shows(snapshot.revision(), snapshot.len(), cut_off);
     }
 
+    /// A member has answered what it was `asked`, on the stream of a watch that is there since
+    /// `live_since`.
+    fn was_heard(&self, asked: Stamp, live_since: Option<Stamp>) {
+        // What was asked before the watch was there says nothing of it.
+        if live_since.is_some_and(|since| since <= asked) {
+            self.shared.state.send_if_modified(|state| {
+                state.is_known(asked);
+                false
+            });
+        }
+    }
+
     fn is_live(&self) {
-        self.shared.state.send_if_modified(|state| {
-            let is_new = state.cut_off_since.is_some();
-            state.is_live_now();
-            is_new
-        });
+        let state = &self.shared.state;
+        state.send_if_modified(CacheStatus::is_live);
     }
 
     fn cut_off(&self) {
-        self.shared.state.send_if_modified(|state| {
-            let is_new = state.cut_off_since.is_none();
-            state.is_cut_off();
-            is_new
-        });
+        let state = &self.shared.state;
+        state.send_if_modified(CacheStatus::is_cut_off);
     }
 
     fn close(&self) {

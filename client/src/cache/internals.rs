@@ -24,7 +24,7 @@ pub fn cache(client: Client, kvs: impl IntoIterator<Item = mvccpb::KeyValue>) ->
         inner: Arc::new(Inner {
             shared: Arc::new(Shared {
                 snapshot: Publish::new(listing.end(Revision::new(1))),
-                state: watch::Sender::new(CacheStatus::default()),
+                state: watch::Sender::new(CacheStatus::begun()),
                 accepted: Notify::new(),
                 went_back: Notify::new(),
             }),

@@ -177,7 +177,8 @@ impl Listing {
 
     pub(super) fn add(&mut self, kv: &KeyValue) {
         let known = self.older.get(&kv.key).filter(|known| ***known == *kv);
-        self.new.put(known.cloned().unwrap_or_else(|| kept(kv)));
+        let new = || Arc::new(kv.kept());
+        self.new.put(known.cloned().unwrap_or_else(new));
     }
 
     /// All of it was read, as of `revision`.
@@ -202,21 +203,10 @@ impl Step {
     pub(super) fn new(event: Event) -> Self {
         Self {
             revision: event.kv.mod_revision,
-            kv: (event.kind == EventKind::Put).then(|| kept(&event.kv)),
+            kv: (event.kind == EventKind::Put).then(|| Arc::new(event.kv.kept())),
             key: event.kv.key,
         }
     }
-}
-
-/// `kv` in memory of its own. What came from the network is a piece of the message that it came in,
-/// and one key of ten thousand would keep all of that in memory.
-fn kept(kv: &KeyValue) -> Arc<KeyValue> {
-    let both = Bytes::from([&kv.key[..], &kv.value].concat());
-    Arc::new(KeyValue {
-        key: both.slice(..kv.key.len()),
-        value: both.slice(kv.key.len()..),
-        ..kv.clone()
-    })
 }
 
 #[cfg(test)]

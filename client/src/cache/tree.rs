@@ -6,14 +6,13 @@
 mod node;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use serde::de::DeserializeOwned;
 
 use super::CacheBuilder;
 use super::snapshot::Snapshot;
-use super::typed::{Cached, Check, Fallback, Stored, ValueError, caught};
+use super::typed::{Cached, Check, Fallback, Stored, ValueError, caught, typed_settings};
 use crate::client::Client;
 use crate::error::Error;
 use crate::types::KeyRange;
@@ -32,12 +31,18 @@ pub struct CachedStructBuilder<T> {
     refuses_unknown: bool,
 }
 
-impl<T> std::fmt::Debug for CachedStructBuilder<T> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("CachedStructBuilder")
-            .field("prefix", &self.prefix)
-            .finish_non_exhaustive()
-    }
+typed_settings! {
+    CachedStructBuilder where T: [DeserializeOwned + Send + Sync + 'static], of prefix;
+
+    /// What it is while there is no key below the prefix, and as long as nothing good ever was.
+    /// Default: without keys, what serde makes of no field at all. If that is nothing, an empty prefix
+    /// is as wrong as any other that cannot be read: there is no [`Cached`], but an error, and later
+    /// the last good value stays, with the error beside it.
+    or;
+
+    /// When every key below the prefix is deleted, the last good value stays. Default: the value is
+    /// the fallback, as for an application that starts then.
+    keep_deleted;
 }
 
 impl<T: DeserializeOwned + Send + Sync + 'static> CachedStructBuilder<T> {
@@ -52,48 +57,11 @@ impl<T: DeserializeOwned + Send + Sync + 'static> CachedStructBuilder<T> {
         }
     }
 
-    /// A value is taken only if `check` finds nothing wrong with it; of several checks, all.
-    pub fn check(
-        mut self,
-        check: impl Fn(&T) -> Result<(), String> + Send + Sync + 'static,
-    ) -> Self {
-        self.checks.push(Box::new(check));
-        self
-    }
-
-    /// What it is while there is no key below the prefix, and as long as nothing good ever was.
-    /// Default: without keys, what serde makes of no field at all; if that is nothing, or if what is
-    /// stored is no good, there is no [`Cached`], but an error, and what was good once stays.
-    pub fn or(mut self, fallback: T) -> Self {
-        self.fallback.value = Some(Arc::new(fallback));
-        self
-    }
-
-    /// When every key below the prefix is deleted, the last good value stays. Default: the value is
-    /// the fallback, as for an application that starts then.
-    pub fn keep_deleted(mut self) -> Self {
-        self.fallback.keeps_deleted = true;
-        self
-    }
-
     /// A key that no field takes makes the whole no good, so that a misspelt one is noticed.
     /// Default: such keys are passed over. Fields of JSON in one key are not meant: serde's
     /// `deny_unknown_fields` is for them.
     pub fn refuse_unknown_keys(mut self) -> Self {
         self.refuses_unknown = true;
-        self
-    }
-
-    /// How long the first read may take. Default: the client's.
-    pub fn deadline(mut self, deadline: Duration) -> Self {
-        self.cache = self.cache.deadline(deadline);
-        self
-    }
-
-    /// Other settings of the cache behind it, such as a copy on disk or protection against a loss of
-    /// keys.
-    pub fn cache(mut self, set: impl FnOnce(CacheBuilder) -> CacheBuilder) -> Self {
-        self.cache = set(self.cache);
         self
     }
 
@@ -126,15 +94,6 @@ impl<T: DeserializeOwned + Send + Sync + 'static> CachedStructBuilder<T> {
             Some(Stored { revision, value })
         });
         Cached::start(self.cache, what, read, fallback).await
-    }
-}
-
-impl<T: DeserializeOwned + Send + Sync + 'static> IntoFuture for CachedStructBuilder<T> {
-    type Output = Result<Cached<T>, Error>;
-    type IntoFuture = futures::future::BoxFuture<'static, Self::Output>;
-
-    fn into_future(self) -> Self::IntoFuture {
-        Box::pin(self.send())
     }
 }
 

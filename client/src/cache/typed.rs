@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
-use tokio::time::timeout;
+use tokio::time::timeout_at;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::primitives::{Listener, Read};
@@ -81,14 +81,78 @@ impl<T> Default for Fallback<T> {
     }
 }
 
+/// What the builders of typed values have in common: fields `cache`, `checks` and `fallback`, and a
+/// `send`. What `or` and `keep_deleted` mean is said by each.
+macro_rules! typed_settings {
+    (
+        $builder:ident where T: [$($bound:tt)+], of $what:ident;
+        $(#[$or:meta])+ or;
+        $(#[$keep_deleted:meta])+ keep_deleted;
+    ) => {
+        impl<T: $($bound)+> $builder<T> {
+            /// A value is taken only if `check` finds nothing wrong with it; of several checks, all.
+            pub fn check(
+                mut self,
+                check: impl Fn(&T) -> Result<(), String> + Send + Sync + 'static,
+            ) -> Self {
+                self.checks.push(Box::new(check));
+                self
+            }
+
+            $(#[$or])+
+            pub fn or(mut self, fallback: T) -> Self {
+                self.fallback.value = Some(std::sync::Arc::new(fallback));
+                self
+            }
+
+            $(#[$keep_deleted])+
+            pub fn keep_deleted(mut self) -> Self {
+                self.fallback.keeps_deleted = true;
+                self
+            }
+
+            /// How long the first read may take. Default: the client's.
+            pub fn deadline(mut self, deadline: std::time::Duration) -> Self {
+                self.cache = self.cache.deadline(deadline);
+                self
+            }
+
+            /// Other settings of the cache behind it, such as a copy on disk or protection against
+            /// a loss of keys.
+            pub fn cache(mut self, set: impl FnOnce(CacheBuilder) -> CacheBuilder) -> Self {
+                self.cache = set(self.cache);
+                self
+            }
+        }
+
+        impl<T: $($bound)+> IntoFuture for $builder<T> {
+            type Output = Result<Cached<T>, crate::Error>;
+            type IntoFuture = futures::future::BoxFuture<'static, Self::Output>;
+
+            fn into_future(self) -> Self::IntoFuture {
+                Box::pin(self.send())
+            }
+        }
+
+        impl<T> std::fmt::Debug for $builder<T> {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.debug_struct(stringify!($builder))
+                    .field(stringify!($what), &self.$what)
+                    .finish_non_exhaustive()
+            }
+        }
+    };
+}
+pub(super) use typed_settings;
+
 /// A value, and how it stands with what is stored.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ValueState<T> {
     /// The last good value, or the fallback.
     pub value: Arc<T>,
-    /// When what is stored was written, good or not; of a struct, the revision of the last change of
-    /// any of its keys. [`Revision::UNKNOWN`] if nothing is stored.
+    /// When what is stored was written, good or not; of a struct, the revision that was read.
+    /// [`Revision::UNKNOWN`] if nothing is stored.
     pub revision: Revision,
     /// What is wrong with what is stored; then the value is another.
     pub error: Option<ValueError>,
@@ -103,6 +167,10 @@ pub struct ValueState<T> {
 /// | a good value | that | none | of its write |
 /// | a bad one | the last good one, or the fallback | why | of its write |
 /// | nothing any more | the fallback; without one, the last good one | none | `UNKNOWN` |
+/// | the same, of a struct that needs a key and has no fallback | the last good one | why | that was read |
+///
+/// Of a struct, "its write" is the revision that was read: that of the last change of any of its keys,
+/// or a later one.
 #[derive(Debug)]
 pub struct Cached<T> {
     cell: Arc<Cell<T>>,
@@ -205,7 +273,8 @@ impl<T> Cached<T> {
         self.cell.state.load_full()
     }
 
-    /// When what is stored was written, good or not; [`Revision::UNKNOWN`] if nothing is.
+    /// When what is stored was written, good or not; of a struct, the revision that was read.
+    /// [`Revision::UNKNOWN`] if nothing is stored.
     pub fn revision(&self) -> Revision {
         self.cell.state.load().revision
     }
@@ -246,7 +315,7 @@ impl<T> Cached<T> {
     ///
     /// Safe.
     pub async fn at_least(&self, revision: Revision) -> Result<Arc<ValueState<T>>, Error> {
-        let deadline = self.cache.inner.client.default_deadline();
+        let transport = self.cache.inner.client.transport();
         let snapshot = self.cache.at_least(revision).await?;
         let cell = &self.cell;
         let read = cell.state.until(|state| {
@@ -260,7 +329,9 @@ impl<T> Cached<T> {
             let message = format!("revision {revision} has arrived and was not read");
             Error::new(ErrorKind::Timeout, "cached", message)
         };
-        timeout(deadline, read).await.map_err(late)
+        timeout_at(transport.give_up(None), read)
+            .await
+            .map_err(late)
     }
 
     /// The cache behind it: how current it is, its copy on disk.

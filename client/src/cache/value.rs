@@ -1,19 +1,17 @@
 //! One key as a value: how its bytes are read.
 
 use std::str::FromStr;
-use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
 use super::CacheBuilder;
-use super::typed::{Cached, Check, Fallback, Stored, ValueError, caught};
+use super::typed::{Cached, Check, Fallback, Stored, ValueError, caught, typed_settings};
 use crate::client::Client;
 use crate::error::Error;
 use crate::types::{KeyRange, KeyValue};
 
-type Format<T> = dyn Fn(&[u8]) -> Result<T, String> + Send + Sync;
+type Format<T> = dyn Fn(&Bytes) -> Result<T, String> + Send + Sync;
 
 /// A value to be: settings first, then await it.
 #[must_use = "nothing happens until it is awaited"]
@@ -25,19 +23,23 @@ pub struct CachedBuilder<T> {
     fallback: Fallback<T>,
 }
 
-impl<T> std::fmt::Debug for CachedBuilder<T> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("CachedBuilder")
-            .field("key", &self.key)
-            .finish_non_exhaustive()
-    }
+typed_settings! {
+    CachedBuilder where T: [Send + Sync + 'static], of key;
+
+    /// What it is while nothing is stored, and as long as nothing good ever was. Default: then there
+    /// is no [`Cached`], but an error; and what was good once stays when it is deleted.
+    or;
+
+    /// When what is stored is deleted, the last good value stays also if there is a fallback.
+    /// Default: the value is the fallback again, as for an application that starts then.
+    keep_deleted;
 }
 
-fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+fn json<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, String> {
     serde_json::from_slice(bytes).map_err(|error| error.to_string())
 }
 
-fn text<T>(bytes: &[u8]) -> Result<T, String>
+fn text<T>(bytes: &Bytes) -> Result<T, String>
 where
     T: FromStr,
     T::Err: std::fmt::Display,
@@ -49,31 +51,39 @@ where
 impl<T: DeserializeOwned + Send + Sync + 'static> CachedBuilder<T> {
     /// What is stored is JSON.
     pub(crate) fn json(client: Client, key: Bytes) -> Self {
-        Self::read(client, key, json)
+        Self::new(client, key, json)
     }
 }
 
 impl CachedBuilder<Bytes> {
     /// What is stored is what it is.
     pub(crate) fn bytes(client: Client, key: Bytes) -> Self {
-        Self::read(client, key, |bytes| Ok(Bytes::copy_from_slice(bytes)))
+        Self::new(client, key, |bytes| Ok(bytes.clone()))
     }
 }
 
 impl<T: Send + Sync + 'static> CachedBuilder<T> {
+    fn new(
+        client: Client,
+        key: Bytes,
+        format: impl Fn(&Bytes) -> Result<T, String> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            cache: CacheBuilder::new(client, KeyRange::key(&key)),
+            key,
+            format: Box::new(format),
+            checks: Vec::new(),
+            fallback: Fallback::default(),
+        }
+    }
+
     /// What is stored is read by `read`.
     pub(crate) fn read(
         client: Client,
         key: Bytes,
         read: impl Fn(&[u8]) -> Result<T, String> + Send + Sync + 'static,
     ) -> Self {
-        Self {
-            cache: CacheBuilder::new(client, KeyRange::key(&key)),
-            key,
-            format: Box::new(read),
-            checks: Vec::new(),
-            fallback: Fallback::default(),
-        }
+        Self::new(client, key, move |bytes: &Bytes| read(bytes))
     }
 
     /// What is stored is text, as [`FromStr`] reads it, rather than JSON.
@@ -91,42 +101,7 @@ impl<T: Send + Sync + 'static> CachedBuilder<T> {
         mut self,
         read: impl Fn(&[u8]) -> Result<T, String> + Send + Sync + 'static,
     ) -> Self {
-        self.format = Box::new(read);
-        self
-    }
-
-    /// A value is taken only if `check` finds nothing wrong with it; of several checks, all.
-    pub fn check(
-        mut self,
-        check: impl Fn(&T) -> Result<(), String> + Send + Sync + 'static,
-    ) -> Self {
-        self.checks.push(Box::new(check));
-        self
-    }
-
-    /// What it is while nothing is stored, and as long as nothing good ever was. Default: then there
-    /// is no [`Cached`], but an error; and what was good once stays when it is deleted.
-    pub fn or(mut self, fallback: T) -> Self {
-        self.fallback.value = Some(Arc::new(fallback));
-        self
-    }
-
-    /// When what is stored is deleted, the last good value stays also if there is a fallback.
-    /// Default: the value is the fallback again, as for an application that starts then.
-    pub fn keep_deleted(mut self) -> Self {
-        self.fallback.keeps_deleted = true;
-        self
-    }
-
-    /// How long the first read may take. Default: the client's.
-    pub fn deadline(mut self, deadline: Duration) -> Self {
-        self.cache = self.cache.deadline(deadline);
-        self
-    }
-
-    /// Other settings of the cache behind it, such as a copy on disk.
-    pub fn cache(mut self, set: impl FnOnce(CacheBuilder) -> CacheBuilder) -> Self {
-        self.cache = set(self.cache);
+        self.format = Box::new(move |bytes: &Bytes| read(bytes));
         self
     }
 
@@ -149,14 +124,5 @@ impl<T: Send + Sync + 'static> CachedBuilder<T> {
             Some(Stored { revision, value })
         });
         Cached::start(self.cache, what, read, self.fallback).await
-    }
-}
-
-impl<T: Send + Sync + 'static> IntoFuture for CachedBuilder<T> {
-    type Output = Result<Cached<T>, Error>;
-    type IntoFuture = futures::future::BoxFuture<'static, Self::Output>;
-
-    fn into_future(self) -> Self::IntoFuture {
-        Box::pin(self.send())
     }
 }

@@ -67,7 +67,7 @@ impl Lane {
         let (sender, receiver) = mpsc::channel(SENDING_MAX);
         let opening = open(transport.clone(), endpoint.clone(), channel, receiver);
         Self {
-            opened_by: Instant::now() + transport.config.deadline,
+            opened_by: transport.give_up(None),
             transport: transport.clone(),
             endpoint,
             sender,

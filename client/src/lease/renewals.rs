@@ -248,7 +248,7 @@ impl Work {
         let verdict = classify("keep alive", status);
         observe::stream_failed(Stream::Leases);
         tracing::debug!(endpoint = %endpoint.name(), error = %verdict.error, "renewals move on");
-        self.transport.stream_report(endpoint, Some(&verdict));
+        self.transport.report(endpoint, Some(&verdict));
     }
 
     /// How long to wait after `failures` failures in a row: the first time not at all.
@@ -370,7 +370,7 @@ impl Work {
         if other.is_none_or(|other| !Arc::ptr_eq(&lane.endpoint, &other.endpoint)) {
             let slow = Status::deadline_exceeded("renewals are not answered");
             let verdict = classify("keep alive", slow);
-            self.transport.stream_report(&lane.endpoint, Some(&verdict));
+            self.transport.report(&lane.endpoint, Some(&verdict));
         }
     }
 
@@ -436,7 +436,7 @@ impl Work {
 
     /// A renewal was answered.
     fn answered(&mut self, lane: &mut Lane, answer: &pb::LeaseKeepAliveResponse) {
-        self.transport.stream_report(&lane.endpoint, None);
+        self.transport.report(&lane.endpoint, None);
         self.has_answered = true;
         let id = LeaseId::new(answer.id);
         let (Some(sent), Some(kept)) = (lane.answered(id), self.kept.get(&id)) else {

@@ -6,8 +6,6 @@ use super::place::deleted_after;
 use crate::client::Client;
 use crate::error::Error;
 use crate::lease::Lease;
-use crate::op::Op;
-use crate::txn::Compare;
 use crate::types::KeyRange;
 
 /// A barrier by its name, which is its key.
@@ -41,14 +39,12 @@ impl Barrier {
     ///
     /// Dropped, it may be held or not, or be held later.
     pub async fn hold(&self) -> Result<bool, Error> {
-        let put = Op::put(&self.key, "");
+        let put = self.client.put_if_absent(&self.key, "");
         let put = match &self.lease {
             Some(lease) => put.lease(lease),
             None => put,
         };
-        let free = Compare::absent(&self.key);
-        let held = self.client.txn().when(free).then(put).await?;
-        Ok(held.succeeded)
+        Ok(put.await?.is_done())
     }
 
     /// Releases it, whoever has held it: all who wait go on.

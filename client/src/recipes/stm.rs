@@ -50,7 +50,7 @@ struct Shared {
     client: Client,
     ops_max: usize,
     view: Mutex<View>,
-    /// One read from the server at a time: the first says at which revision the others are.
+    /// Held by the first read from the server, which says at which revision the others are.
     reading: tokio::sync::Mutex<()>,
 }
 
@@ -215,7 +215,7 @@ impl StmTxn {
         if let Known::Yes(value) = self.shared.known(&key) {
             return Ok(value);
         }
-        let _turn = self.shared.reading.lock().await;
+        let turn = self.shared.reading.lock().await;
         if let Known::Yes(value) = self.shared.known(&key) {
             return Ok(value);
         }
@@ -224,6 +224,7 @@ impl StmTxn {
             self.shared.check_room(&view, &key)?;
             view.at
         };
+        let _turn = (at == Revision::UNKNOWN).then_some(turn);
         let read = self.shared.client.range(&key).at(at).await;
         let mut view = self.shared.view();
         let page = read.inspect_err(|error| {
@@ -235,6 +236,8 @@ impl StmTxn {
         if view.at == Revision::UNKNOWN {
             view.at = page.revision;
         }
+        // Others may have been read meanwhile.
+        self.shared.check_room(&view, &key)?;
         let found = page.kvs.into_iter().next();
         let value = found.as_ref().map(|kv| kv.value.clone());
         view.reads.insert(key, found);

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 use std::time::Duration;
 
 use http::Uri;
+use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tonic::transport::Channel;
 
@@ -58,10 +59,12 @@ struct Health {
 }
 
 impl Endpoint {
-    fn new(uri: Uri, config: &Config) -> Arc<Self> {
+    /// One whose connections live on `runtime`, whoever is the first to use them.
+    fn new(uri: Uri, config: &Config, runtime: &Handle) -> Arc<Self> {
         let pings = Pings::every(config.keep_alive_interval);
         let connector = Connector::new(config, pings.clone());
         let settings = config.endpoint(uri.clone());
+        let settings = settings.executor(Spawn(runtime.clone()));
         let text = uri.to_string();
         Arc::new(Self {
             name: text.trim_end_matches('/').into(),
@@ -179,6 +182,16 @@ impl Connections {
     }
 }
 
+/// Starts what belongs to a connection.
+#[derive(Debug, Clone)]
+struct Spawn(Handle);
+
+impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Spawn {
+    fn execute(&self, task: F) {
+        self.0.spawn(task);
+    }
+}
+
 /// A connection that comes about with the first call.
 fn connect(
     settings: &tonic::transport::Endpoint,
@@ -195,14 +208,17 @@ fn connect(
 pub(super) struct Endpoints {
     list: RwLock<Vec<Arc<Endpoint>>>,
     turn: AtomicUsize,
+    /// The one that the client was made on.
+    runtime: Handle,
 }
 
 impl Endpoints {
     /// `uris` is not empty.
     pub(super) fn new(uris: Vec<Uri>, config: &Config) -> Self {
+        let runtime = Handle::current();
         let list: Vec<_> = uris
             .into_iter()
-            .map(|uri| Endpoint::new(uri, config))
+            .map(|uri| Endpoint::new(uri, config, &runtime))
             .collect();
         assert!(!list.is_empty(), "a client has an endpoint");
         // Many clients with the same list must not all begin with the same server.
@@ -210,7 +226,12 @@ impl Endpoints {
         Self {
             list: RwLock::new(list),
             turn,
+            runtime,
         }
+    }
+
+    pub(super) fn runtime(&self) -> &Handle {
+        &self.runtime
     }
 
     /// The next endpoint, if possible none of `tried`; none after [`Endpoints::clear`].
@@ -262,7 +283,8 @@ impl Endpoints {
         }
         let kept = |uri: Uri| {
             let old = list.iter().find(|one| one.uri() == &uri);
-            old.cloned().unwrap_or_else(|| Endpoint::new(uri, config))
+            let new = || Endpoint::new(uri, config, &self.runtime);
+            old.cloned().unwrap_or_else(new)
         };
         let new: Vec<_> = uris.into_iter().map(kept).collect();
         if !new.is_empty() {

@@ -11,7 +11,7 @@ use gonfalon_proto::etcdserverpb as pb;
 use gonfalon_proto::etcdserverpb::kv_client::KvClient;
 use gonfalon_proto::mvccpb;
 use tokio::sync::Notify;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout_at;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{Code, Request, Status, Streaming};
 
@@ -53,7 +53,7 @@ impl Transport {
             return None;
         }
         let opened = self.open_range_stream(&endpoint, request);
-        let give_up = Instant::now() + self.config.deadline;
+        let give_up = self.give_up(None);
         let opened = tokio::select! {
             biased;
             () = self.closed.cancelled() => return None,
@@ -64,7 +64,7 @@ impl Transport {
             Ok(None) => return None,
             Err(_) => {
                 let late = Status::deadline_exceeded("no answer to a new stream");
-                self.stream_report(&endpoint, Some(&classify("range", late)));
+                self.report(&endpoint, Some(&classify("range", late)));
                 return None;
             }
         };
@@ -106,7 +106,7 @@ impl Transport {
                 if verdict.wants_token {
                     self.forget_token(proof);
                 }
-                self.stream_report(endpoint, Some(&verdict));
+                self.report(endpoint, Some(&verdict));
                 None
             }
         }
@@ -155,7 +155,7 @@ async fn take_in(
 
 fn report(transport: &Transport, endpoint: &Endpoint, result: Result<(), Status>) {
     let verdict = result.err().map(|status| classify("range", status));
-    transport.stream_report(endpoint, verdict.as_ref());
+    transport.report(endpoint, verdict.as_ref());
 }
 
 impl RangeStream {

@@ -85,16 +85,18 @@ pub(super) async fn find_out(
 
 /// Reads nothing: the answer's header is what is wanted.
 fn question(key: &Bytes, serializable: bool) -> pb::RangeRequest {
-    // A watch of no key is one of the first key there can be.
-    let is_named = !key.is_empty();
     pb::RangeRequest {
-        key: if is_named {
-            key.clone()
-        } else {
-            vec![0].into()
-        },
+        key: named(key),
         count_only: true,
         serializable,
         ..pb::RangeRequest::default()
     }
+}
+
+/// The key that a watch of `key` is of: without one, it is the first that there can be.
+pub(super) fn named(key: &Bytes) -> Bytes {
+    if key.is_empty() {
+        return Bytes::from_static(&[0]);
+    }
+    key.clone()
 }

@@ -1,31 +1,28 @@
 //! All watches of a client on one stream, and the stream's way from member to member.
 //!
-//! One task owns the stream. Handles leave their orders; the task's own
-//! queue for each watch (`inbox.rs`) refuses rather than waits. So nothing that an application does
-//! keeps the stream from being read.
+//! One task owns the stream (`open.rs` is one while it is open). Handles leave their orders
+//! (`watches.rs`); the task's own queue for each watch (`inbox.rs`) refuses rather than waits. So
+//! nothing that an application does keeps the stream from being read.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::future::BoxFuture;
 use gonfalon_proto::etcdserverpb as pb;
 use gonfalon_proto::etcdserverpb::watch_client::WatchClient;
-use pb::watch_request::RequestUnion;
-use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tonic::{Request, Status, Streaming};
 
 use super::WatchState;
 use super::behind::{Found, find_out};
-use super::inbox::Inbox;
-use super::lag::{LOOK_EVERY, Lag, Look};
-use super::requests::Requests;
-use super::track::{Created, Track};
-use crate::credentials::Proof;
-use crate::error::{Error, ErrorKind, Outcome, Verdict, classify};
+use super::denied::is_denied;
+use super::heard::{ASK_EVERY, Heard, ask};
+use super::lag::{LOOK_EVERY, Look};
+use super::open::{Open, Over, awaited};
+use super::track::{Created, bytes_of};
+use super::watches::{Failing, Order, Watcher};
+use crate::error::{Error, ErrorKind, Verdict, classify};
 use crate::observe::{self, Stream};
 use crate::orders::Orders;
 use crate::transport::{Endpoint, Transport, closed};
@@ -34,170 +31,23 @@ use crate::types::{Revision, revision_of};
 /// A stream that has worked for this long was good: when it breaks, another is made at once.
 const GOOD_AFTER: Duration = Duration::from_secs(10);
 
-/// The watches of one client. The task starts with the first of them.
-#[derive(Debug)]
-pub(crate) struct Watches {
-    transport: Arc<Transport>,
-    wanted: Arc<Orders<Order>>,
-    next_id: AtomicI64,
-    is_running: AtomicBool,
-    failing: Arc<Failing>,
-}
-
-/// Why there is no stream, while there is none.
-#[derive(Debug, Default)]
-struct Failing(Mutex<Option<Error>>);
-
-impl Failing {
-    fn set(&self, why: Option<Error>) {
-        *self.lock() = why;
-    }
-
-    fn why(&self) -> Option<Error> {
-        self.lock().clone()
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Error>> {
-        self.0
-            .lock()
-            .expect("nothing panics while it holds this lock")
-    }
-}
-
-#[derive(Debug)]
-enum Order {
-    Add(i64, Box<Watcher>),
-    Remove(i64),
-}
-
-/// One watch, as the task sees it.
-#[derive(Debug)]
-struct Watcher {
-    request: pb::WatchCreateRequest,
-    track: Track,
-    inbox: Arc<Inbox>,
-    /// Whoever waits for the first creation.
-    waiting: Option<oneshot::Sender<()>>,
-    /// Whether it was refused for its token already.
-    token_was_old: bool,
-}
-
-impl Watches {
-    pub(crate) fn new(transport: Arc<Transport>) -> Self {
-        Self {
-            transport,
-            wanted: Arc::default(),
-            // 0 would let the server choose.
-            next_id: AtomicI64::new(1),
-            is_running: AtomicBool::new(false),
-            failing: Arc::default(),
-        }
-    }
-
-    /// Creates a watch; returns once a member has.
-    pub(super) async fn add(
-        &self,
-        request: pb::WatchCreateRequest,
-        hidden: usize,
-        inbox: Arc<Inbox>,
-        deadline: Option<Duration>,
-    ) -> Result<i64, Error> {
-        if self.transport.closed.is_cancelled() {
-            return Err(closed("watch"));
-        }
-        if !self.is_running.swap(true, Ordering::AcqRel) {
-            let hub = Hub {
-                transport: self.transport.clone(),
-                wanted: self.wanted.clone(),
-                watchers: BTreeMap::new(),
-                failing: self.failing.clone(),
-            };
-            self.transport.spawn(hub.run());
-        }
-        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let (waiting, created) = oneshot::channel();
-        let watcher = Watcher {
-            track: Track::new(request.start_revision, hidden, self.transport.seen()),
-            request,
-            inbox: inbox.clone(),
-            waiting: Some(waiting),
-            token_was_old: false,
-        };
-        let guard = RemoveOnDrop(self, id);
-        self.wanted.leave(Order::Add(id, Box::new(watcher)));
-        let began = Instant::now();
-        let deadline = deadline.unwrap_or(self.transport.config.deadline);
-        match timeout(deadline, created).await {
-            Ok(Ok(())) => {
-                std::mem::forget(guard);
-                Ok(id)
-            }
-            Ok(Err(_)) => Err(inbox
-                .take_end()
-                .unwrap_or_else(|| closed("watch"))
-                .after(1, began.elapsed())),
-            Err(_) => {
-                let why = self.failing.why();
-                let late = || Error::new(ErrorKind::Timeout, "watch", "no member has created it");
-                let error = why.unwrap_or_else(late).outcome_is(Outcome::NotApplied);
-                Err(error.after(1, began.elapsed()))
-            }
-        }
-    }
-
-    /// Ends a watch.
-    pub(super) fn remove(&self, id: i64) {
-        self.wanted.leave(Order::Remove(id));
-    }
-}
-
-/// Takes a watch back whose creation nobody waits for any more.
-struct RemoveOnDrop<'a>(&'a Watches, i64);
-
-impl Drop for RemoveOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.remove(self.1);
-    }
-}
+/// So often in a row a user must be refused, and by as many members as there are, before his watches
+/// end: one that has not heard yet of him, or of his new password, refuses him too.
+const REFUSALS_MIN: usize = 2;
 
 /// The task.
-struct Hub {
-    transport: Arc<Transport>,
-    wanted: Arc<Orders<Order>>,
-    watchers: BTreeMap<i64, Watcher>,
-    failing: Arc<Failing>,
-}
-
-/// One stream.
-struct Open {
-    endpoint: Arc<Endpoint>,
-    proof: Proof,
-    lag: Lag,
-    requests: Requests,
-    /// Creations that were not answered, in the order in which they were asked for: a refusal does
-    /// not say of whom.
-    unanswered: VecDeque<i64>,
-    needs_token: bool,
-    /// What was seen and the member does not show.
-    behind: Option<Revision>,
-    /// Finds out why, of the revision beside it.
-    looking: Option<(Revision, BoxFuture<'static, Found>)>,
-}
-
-/// Why a stream is over.
-enum Over {
-    /// Nobody watches any more.
-    Idle,
-    Closed,
-    Failed(Box<Verdict>),
-    /// The token is no longer good for it.
-    OldToken,
-    /// The user is not who he says he is: no other stream will be better.
-    Refused(Error),
+pub(super) struct Hub {
+    pub(super) transport: Arc<Transport>,
+    pub(super) wanted: Arc<Orders<Order>>,
+    pub(super) failing: Arc<Failing>,
+    pub(super) heard: Arc<Heard>,
+    pub(super) watchers: BTreeMap<i64, Watcher>,
+    /// How often in a row the user was refused.
+    pub(super) refusals: usize,
 }
 
 impl Hub {
-    async fn run(mut self) {
+    pub(super) async fn run(mut self) {
         let mut tried: Vec<Arc<Endpoint>> = Vec::new();
         let mut pauses = self.transport.pauses();
         // Streams that did not last, one after the other.
@@ -227,12 +77,19 @@ impl Hub {
                     tried.clear();
                     continue;
                 }
-                Over::Refused(error) => self.refuse_all(&error),
+                Over::Refused(error) => {
+                    self.failing.set(Some(error.clone()));
+                    self.refusals += 1;
+                    if self.refusals >= self.transport.choice().max(REFUSALS_MIN) {
+                        self.refuse_all(&error);
+                    }
+                    tried.push(endpoint);
+                }
                 Over::OldToken => tried.clear(),
                 Over::Failed(verdict) => {
                     self.failing.set(Some(verdict.error.clone()));
                     observe::stream_failed(Stream::Watches);
-                    self.transport.stream_report(&endpoint, Some(&verdict));
+                    self.transport.report(&endpoint, Some(&verdict));
                     tracing::debug!(endpoint = %endpoint.name(), error = %verdict.error, "watches move on");
                     if began.elapsed() >= GOOD_AFTER {
                         tried.clear();
@@ -257,28 +114,19 @@ impl Hub {
 
     /// Opens a stream to `endpoint`, creates every watch on it, and hands over what it brings.
     async fn stream(&mut self, endpoint: &Arc<Endpoint>) -> Over {
-        let mut open = Open {
-            endpoint: endpoint.clone(),
-            proof: Proof::default(),
-            lag: Lag::default(),
-            requests: Requests::default(),
-            unanswered: VecDeque::new(),
-            needs_token: false,
-            behind: None,
-            looking: None,
-        };
+        let mut open = Open::to(endpoint.clone());
         // All at once, answered in one round trip.
         for (&id, watcher) in &self.watchers {
-            open.create(id, watcher);
+            open.create(watcher.creation(id));
         }
         let mut stream = match self.open(&mut open).await {
             Ok(stream) => stream,
             Err(over) => return over,
         };
-        self.transport.stream_report(endpoint, None);
+        self.transport.report(endpoint, None);
         observe::stream_opened(Stream::Watches);
         self.failing.set(None);
-        let mut look_at = Instant::now() + LOOK_EVERY;
+        self.refusals = 0;
         loop {
             tokio::select! {
                 biased;
@@ -287,6 +135,12 @@ impl Hub {
                     self.take_orders(Some(&mut open));
                     if self.watchers.is_empty() {
                         return Over::Idle;
+                    }
+                }
+                asked = awaited(open.asking.as_mut()) => {
+                    open.asking = None;
+                    if let Some(asked) = asked {
+                        self.heard.answered(asked);
                     }
                 }
                 message = stream.message() => match message {
@@ -302,28 +156,65 @@ impl Hub {
                     }
                     Err(status) => return self.failed(&open, status),
                 },
-                () = sleep_until(look_at), if self.transport.has_choice() => {
-                    look_at = Instant::now() + LOOK_EVERY;
-                    let seen = self.transport.seen();
-                    match open.lag.look(seen) {
-                        Look::Fine => {}
-                        Look::Ask => open.ask_progress(),
-                        Look::Behind => open.behind = open.behind.max(Some(seen)),
+                () = sleep_until(open.ask_at), if self.wants_to_ask(&open) => {}
+                () = sleep_until(open.look_at), if self.transport.choice() > 1 => {}
+                found = awaited(open.looking.as_mut()) => {
+                    if let Some(over) = self.found(&mut open, found) {
+                        return over;
                     }
                 }
-                (wanted, found) = looked(&mut open.looking) => {
-                    if let Some(over) = self.found(&mut open, wanted, found) {
+                is_denied = awaited(open.doubting.as_mut()) => {
+                    if let Some(over) = self.doubted(&mut open, is_denied) {
                         return over;
                     }
                 }
             }
-            if let Some(wanted) = open.behind
-                && open.looking.is_none()
-                && let Some(key) = self.permitted(&open)
-            {
-                let (transport, endpoint) = (self.transport.clone(), endpoint.clone());
-                let finding = find_out(transport, endpoint, wanted, key);
-                open.looking = Some((wanted, Box::pin(finding)));
+            self.look_after(&mut open);
+            self.find_out(&mut open);
+        }
+    }
+
+    /// Does what is due, also on a stream that is never quiet.
+    fn look_after(&self, open: &mut Open) {
+        let now = Instant::now();
+        if self.wants_to_ask(open) && (now >= open.ask_at || open.asks_soon) {
+            (open.ask_at, open.asks_soon) = (now + ASK_EVERY, false);
+            let asking = ask(self.transport.clone(), open.endpoint.clone());
+            open.asking = Some(Box::pin(asking));
+        }
+        if now >= open.look_at && self.transport.choice() > 1 {
+            open.look_at = now + LOOK_EVERY;
+            let seen = self.transport.seen();
+            match open.lag.look(seen) {
+                Look::Fine => {}
+                Look::Ask => open.ask_progress(),
+                Look::Behind => open.behind = open.behind.max(Some(seen)),
+            }
+        }
+    }
+
+    fn wants_to_ask(&self, open: &Open) -> bool {
+        self.heard.is_wanted() && open.asking.is_none()
+    }
+
+    /// Begins to find out what is to be found out.
+    fn find_out(&self, open: &mut Open) {
+        if let Some(wanted) = open.behind
+            && open.looking.is_none()
+            && let Some(key) = self.permitted(open)
+        {
+            let (transport, endpoint) = (self.transport.clone(), open.endpoint.clone());
+            let finding = find_out(transport, endpoint, wanted, key);
+            open.looking = Some(Box::pin(async move { (wanted, finding.await) }));
+        }
+        while open.doubting.is_none()
+            && let Some((id, _)) = open.doubted.front()
+        {
+            if let Some(watcher) = self.watchers.get(id) {
+                let asking = is_denied(self.transport.clone(), watcher.request.clone());
+                open.doubting = Some(Box::pin(asking));
+            } else {
+                open.doubted.pop_front();
             }
         }
     }
@@ -331,7 +222,7 @@ impl Hub {
     /// A key that may be read: a member has created a watch of it.
     fn permitted(&self, open: &Open) -> Option<Bytes> {
         let mut watchers = self.watchers.iter();
-        let created = watchers.find(|(id, _)| !open.unanswered.contains(id));
+        let created = watchers.find(|(id, _)| open.has_created(**id));
         created.map(|(_, watcher)| watcher.request.key.clone())
     }
 
@@ -348,14 +239,15 @@ impl Hub {
                 }
                 Over::Failed(Box::new(Verdict { error, ..verdict }))
             })?;
+            // A message that is too large must be read, to know whose it is.
             WatchClient::new(endpoint.streams())
-                .max_decoding_message_size(transport.config.response_bytes_max)
+                .max_decoding_message_size(usize::MAX)
                 .watch(request)
                 .await
                 .map(tonic::Response::into_inner)
                 .map_err(|status| self.failed(open, status))
         };
-        let give_up = Instant::now() + transport.config.deadline;
+        let give_up = transport.give_up(None);
         tokio::select! {
             biased;
             () = transport.closed.cancelled() => Err(Over::Closed),
@@ -383,7 +275,7 @@ impl Hub {
             match order {
                 Order::Add(id, watcher) => {
                     if let Some(open) = &mut open {
-                        open.create(id, &watcher);
+                        open.create(watcher.creation(id));
                     }
                     self.watchers.insert(id, *watcher);
                 }
@@ -400,6 +292,7 @@ impl Hub {
     }
 
     fn respond(&mut self, open: &mut Open, response: pb::WatchResponse) {
+        let too_many = self.too_many(&response);
         self.transport.saw(response.header.as_ref());
         open.lag.told(revision_of(response.header.as_ref()));
         let id = if response.created {
@@ -430,7 +323,10 @@ impl Hub {
                 tracing::debug!(watch = id, from = watcher.track.start(), "watching again");
             }
             match created {
-                Created::Fine => watcher.inbox.set_state(WatchState::Live),
+                Created::Fine => {
+                    watcher.inbox.set_state(WatchState::Live);
+                    open.asks_soon = true;
+                }
                 Created::Behind(seen) => open.behind = open.behind.max(Some(seen)),
                 Created::Elsewhere => {
                     let now = response.header.map_or(0, |header| header.revision);
@@ -443,12 +339,23 @@ impl Hub {
         } else if response.events.is_empty() {
             watcher.track.progressed(response.header.as_ref());
             watcher.inbox.advance(watcher.track.position());
+        } else if let Some(bytes) = too_many {
+            let limit = self.transport.config.response_bytes_max;
+            let message = format!("events of {bytes} bytes, and the client accepts {limit}");
+            self.end(open, id, Error::new(ErrorKind::TooLarge, "watch", message));
+            open.cancel(id);
         } else if let Some(batch) = watcher.track.received(response)
             && !watcher.inbox.push(batch)
         {
             self.watchers.remove(&id);
             open.cancel(id);
         }
+    }
+
+    /// How many bytes of events there are, if they are more than the client accepts.
+    fn too_many(&self, response: &pb::WatchResponse) -> Option<usize> {
+        let bytes = bytes_of(&response.events);
+        (bytes > self.transport.config.response_bytes_max).then_some(bytes)
     }
 
     /// The server has ended a watch.
@@ -461,32 +368,49 @@ impl Hub {
         }
         let verdict = classify("watch", Status::unknown(&*response.cancel_reason));
         let is_denied = *verdict.error.kind() == ErrorKind::PermissionDenied;
-        // A stream keeps the token that it was opened with, and says "denied" when that is old.
-        if (verdict.wants_token || is_denied)
-            && let Some(watcher) = self.watchers.get_mut(&id)
-            && !watcher.token_was_old
-            && self.transport.forget_token(open.proof)
-        {
-            watcher.token_was_old = true;
-            open.needs_token = true;
-            return;
+        let has_user = self.transport.has_user();
+        match self.watchers.get_mut(&id) {
+            Some(watcher) if has_user && !watcher.token_was_old && verdict.wants_token => {
+                watcher.token_was_old = true;
+                self.transport.forget_token(open.proof);
+                open.needs_token = true;
+            }
+            Some(watcher) if has_user && !watcher.token_was_old && is_denied => {
+                open.doubted.push_back((id, verdict.error));
+            }
+            _ => self.end(open, id, verdict.error),
         }
-        self.end(open, id, verdict.error);
+    }
+
+    /// It is known whether the first of the doubted watches is denied; why the stream is over, if it
+    /// is.
+    fn doubted(&mut self, open: &mut Open, is_denied: bool) -> Option<Over> {
+        open.doubting = None;
+        let (id, error) = open.doubted.pop_front()?;
+        if is_denied {
+            self.end(open, id, error);
+            return None;
+        }
+        // What has ended meanwhile needs no other token.
+        self.watchers.get_mut(&id)?.token_was_old = true;
+        self.transport.forget_token(open.proof);
+        Some(Over::OldToken)
     }
 
     /// It is known why the member was behind; why the stream is over, if it is.
-    fn found(&mut self, open: &mut Open, wanted: Revision, found: Found) -> Option<Over> {
+    fn found(&mut self, open: &mut Open, (wanted, found): (Revision, Found)) -> Option<Over> {
         open.looking = None;
         open.behind = open.behind.filter(|&behind| behind > wanted);
         match found {
             // It is asked again for what was noticed meanwhile.
             Found::CaughtUp if open.behind.is_some() => None,
             Found::CaughtUp => {
-                for (id, watcher) in &self.watchers {
-                    if !open.unanswered.contains(id) {
+                for (&id, watcher) in &self.watchers {
+                    if open.has_created(id) {
                         watcher.inbox.set_state(WatchState::Live);
                     }
                 }
+                open.asks_soon = true;
                 None
             }
             Found::Lags => {
@@ -538,46 +462,6 @@ impl Hub {
     }
 }
 
-/// Waits for whoever is looking.
-async fn looked(looking: &mut Option<(Revision, BoxFuture<'static, Found>)>) -> (Revision, Found) {
-    match looking {
-        Some((wanted, looking)) => (*wanted, looking.await),
-        None => std::future::pending().await,
-    }
-}
-
 fn restored(why: &str) -> Error {
     Error::new(ErrorKind::Restored, "watch", why)
-}
-
-impl Open {
-    fn create(&mut self, id: i64, watcher: &Watcher) {
-        self.unanswered.push_back(id);
-        self.requests
-            .push(RequestUnion::CreateRequest(pb::WatchCreateRequest {
-                watch_id: id,
-                start_revision: watcher.track.start(),
-                ..watcher.request.clone()
-            }));
-    }
-
-    fn ask_progress(&self) {
-        let ask = pb::WatchProgressRequest::default();
-        self.requests.push(RequestUnion::ProgressRequest(ask));
-    }
-
-    fn cancel(&self, id: i64) {
-        let cancel = pb::WatchCancelRequest { watch_id: id };
-        self.requests.push(RequestUnion::CancelRequest(cancel));
-    }
-
-    /// Whose creation was answered: `id`, or the first that waits if the server does not say.
-    fn answered(&mut self, id: i64) -> Option<i64> {
-        // etcd 3.4 refuses as -1, 3.5 as 0; ours begin at 1.
-        if id < 1 {
-            return self.unanswered.pop_front();
-        }
-        let at = self.unanswered.iter().position(|&waiting| waiting == id)?;
-        self.unanswered.remove(at)
-    }
 }

@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use futures::task::AtomicWaker;
 
+use super::standing::States;
 use super::{Batch, Overflow, WatchState};
 use crate::error::{Error, ErrorKind};
 use crate::observe;
@@ -22,53 +23,64 @@ pub(super) struct Inbox {
     waker: AtomicWaker,
     bytes_max: usize,
     overflow: Overflow,
+    states: States,
+    /// How the watch stands when this has ended.
+    at_end: WatchState,
 }
 
 #[derive(Debug)]
 struct Queue {
-    batches: VecDeque<Batch>,
+    /// Each with its size in bytes.
+    batches: VecDeque<(Batch, usize)>,
     bytes: usize,
     /// At how many bytes it is full. Beyond the limit that was set while even the last change of
     /// each key is more than that: twice as much then, so that a batch is not gone through again
     /// for every event.
     full_at: usize,
     position: Revision,
-    state: WatchState,
+    has_ended: bool,
     /// What comes after the last batch; taken once.
     end: Option<Error>,
 }
 
 impl Inbox {
-    pub(super) fn new(bytes_max: usize, overflow: Overflow) -> Self {
+    /// Of a watch that stands as `states` says, and as `at_end` when this queue has ended.
+    pub(super) fn new(
+        bytes_max: usize,
+        overflow: Overflow,
+        states: States,
+        at_end: WatchState,
+    ) -> Self {
         Self {
             queue: Mutex::new(Queue {
                 batches: VecDeque::new(),
                 bytes: 0,
                 full_at: bytes_max,
                 position: Revision::UNKNOWN,
-                state: WatchState::Resuming,
+                has_ended: false,
                 end: None,
             }),
             waker: AtomicWaker::new(),
             bytes_max,
             overflow,
+            states,
+            at_end,
         }
     }
 
     /// Takes what was received. False: the queue is full, and the watch has ended of it.
     pub(super) fn push(&self, batch: Batch) -> bool {
-        let mut queue = self.lock();
         let bytes = batch_bytes(&batch);
         observe::watch_batch(batch.events.len());
+        let mut queue = self.lock();
         let is_full = queue.bytes + bytes > queue.full_at && !queue.batches.is_empty();
         if is_full {
             observe::watch_overflowed();
         }
         if is_full && self.overflow == Overflow::Fail {
             let from = queue.position.next();
-            queue.end(Error::new(ErrorKind::Lagged { from }, "watch", ""));
             drop(queue);
-            self.waker.wake();
+            self.end(Error::new(ErrorKind::Lagged { from }, "watch", ""));
             return false;
         }
         queue.position = queue.position.max(batch.revision);
@@ -81,12 +93,13 @@ impl Inbox {
                     ..batch
                 },
             };
-            queue.bytes = batch_bytes(&kept);
-            queue.full_at = self.bytes_max.max(2 * queue.bytes);
-            queue.batches.push_back(kept);
+            let bytes = batch_bytes(&kept);
+            queue.bytes = bytes;
+            queue.full_at = self.bytes_max.max(2 * bytes);
+            queue.batches.push_back((kept, bytes));
         } else {
             queue.bytes += bytes;
-            queue.batches.push_back(batch);
+            queue.batches.push_back((batch, bytes));
         }
         drop(queue);
         self.waker.wake();
@@ -99,16 +112,23 @@ impl Inbox {
         queue.position = queue.position.max(position);
     }
 
+    /// How the watch stands from now on.
     pub(super) fn set_state(&self, state: WatchState) {
-        let mut queue = self.lock();
-        if queue.state != WatchState::Ended {
-            queue.state = state;
+        let queue = self.lock();
+        if !queue.has_ended {
+            self.states.set(state);
         }
     }
 
     /// Nothing more comes; the first reason counts.
     pub(super) fn end(&self, error: Error) {
-        self.lock().end(error);
+        let mut queue = self.lock();
+        if !queue.has_ended {
+            queue.has_ended = true;
+            queue.end = Some(error);
+            self.states.set(self.at_end);
+        }
+        drop(queue);
         self.waker.wake();
     }
 
@@ -121,22 +141,18 @@ impl Inbox {
         self.lock().position
     }
 
-    pub(super) fn state(&self) -> WatchState {
-        self.lock().state
-    }
-
     pub(super) fn poll(&self, context: &mut Context<'_>) -> Poll<Option<Result<Batch, Error>>> {
         // Before the look: what arrives in between wakes.
         self.waker.register(context.waker());
         let mut queue = self.lock();
-        if let Some(batch) = queue.batches.pop_front() {
-            queue.bytes -= batch_bytes(&batch);
+        if let Some((batch, bytes)) = queue.batches.pop_front() {
+            queue.bytes -= bytes;
             if queue.batches.is_empty() {
                 queue.full_at = self.bytes_max;
             }
             return Poll::Ready(Some(Ok(batch)));
         }
-        if queue.state != WatchState::Ended {
+        if !queue.has_ended {
             return Poll::Pending;
         }
         Poll::Ready(queue.end.take().map(Err))
@@ -149,15 +165,6 @@ impl Inbox {
     }
 }
 
-impl Queue {
-    fn end(&mut self, error: Error) {
-        if self.state != WatchState::Ended {
-            self.state = WatchState::Ended;
-            self.end = Some(error);
-        }
-    }
-}
-
 fn batch_bytes(batch: &Batch) -> usize {
     let kv = |kv: &KeyValue| kv.key.len() + kv.value.len();
     let event = |event: &Event| EVENT_BYTES + kv(&event.kv) + event.prev.as_ref().map_or(0, kv);
@@ -165,10 +172,11 @@ fn batch_bytes(batch: &Batch) -> usize {
 }
 
 /// One batch with the last event of each key, in the order of these.
-fn coalesced(waiting: VecDeque<Batch>, newest: Batch) -> Batch {
+fn coalesced(waiting: VecDeque<(Batch, usize)>, newest: Batch) -> Batch {
     let revision = newest.revision;
     let all: Vec<Event> = waiting
         .into_iter()
+        .map(|(batch, _)| batch)
         .chain([newest])
         .flat_map(|batch| batch.events)
         .collect();
@@ -236,7 +244,11 @@ mod tests {
 
     /// A queue with room for two events with prev, not for three.
     fn inbox(overflow: Overflow) -> Inbox {
-        Inbox::new(2 * (EVENT_BYTES + 2), overflow)
+        sized(2 * (EVENT_BYTES + 2), overflow)
+    }
+
+    fn sized(bytes_max: usize, overflow: Overflow) -> Inbox {
+        Inbox::new(bytes_max, overflow, States::new(), WatchState::Ended)
     }
 
     #[test]
@@ -254,7 +266,7 @@ mod tests {
             ]
         );
         assert_eq!(taken(&inbox), [], "an error is said once");
-        assert_eq!(inbox.state(), WatchState::Ended);
+        assert_eq!(inbox.states.now(), WatchState::Ended);
     }
 
     #[test]
@@ -319,7 +331,7 @@ mod tests {
 
     #[test]
     fn one_batch_may_be_larger_than_the_queue() {
-        let inbox = Inbox::new(1, Overflow::Fail);
+        let inbox = sized(1, Overflow::Fail);
         assert!(inbox.push(put("a", 2, 0)));
         assert_eq!(taken(&inbox), [Ok(put("a", 2, 0))]);
         assert!(inbox.push(put("a", 3, 0)), "it is empty again");

@@ -13,8 +13,10 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use tokio::time::sleep;
 
+use super::standing::States;
 use super::{Batch, Plain, WatchBuilder, WatchState};
 use crate::error::{Error, ErrorKind};
+use crate::kv::Range;
 use crate::types::{Event, EventKind, KeyValue, Revision};
 
 /// Keys that are read at once.
@@ -31,6 +33,7 @@ pub(super) struct Relisting {
     not_news: Revision,
     position: Revision,
     now: Now,
+    states: States,
 }
 
 enum Now {
@@ -50,7 +53,8 @@ struct Listed {
 }
 
 impl Relisting {
-    pub(super) async fn begin(builder: WatchBuilder) -> Result<Self, Error> {
+    /// A watch that sets `states`.
+    pub(super) async fn begin(builder: WatchBuilder, states: States) -> Result<Self, Error> {
         let start = Revision::new(builder.request.start_revision);
         let tells = tells(&builder);
         let mut template = builder;
@@ -70,12 +74,13 @@ impl Relisting {
             Err(error) if is_healed(error.kind()) => {
                 let before = Revision::new(start.get() - 1);
                 return Ok(Self {
-                    now: Now::read(template.clone(), error.kind().clone()),
+                    now: Now::read(template.clone(), states.clone(), error.kind().clone()),
                     template,
                     tells,
                     known: Known::new(),
                     not_news: before,
                     position: before,
+                    states,
                 });
             }
             Err(error) => return Err(error),
@@ -87,12 +92,13 @@ impl Relisting {
         };
         let follow = template.clone().from(first);
         Ok(Self {
-            now: Now::Following(follow.plain().await?),
+            now: Now::Following(follow.followed_by(&states).await?),
             template,
             tells,
             known,
             not_news: Revision::UNKNOWN,
             position,
+            states,
         })
     }
 
@@ -103,18 +109,6 @@ impl Relisting {
         }
     }
 
-    pub(super) fn state(&self) -> WatchState {
-        match &self.now {
-            // Its end is not the end of this one.
-            Now::Following(plain) => match plain.inbox.state() {
-                WatchState::Ended => WatchState::Resuming,
-                state => state,
-            },
-            Now::Reading(..) => WatchState::Resuming,
-            Now::Ended => WatchState::Ended,
-        }
-    }
-
     pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Batch, Error>>> {
         loop {
             let batch = match &mut self.now {
@@ -122,15 +116,16 @@ impl Relisting {
                     Some(Ok(batch)) => self.followed(batch),
                     Some(Err(error)) => {
                         if !is_healed(error.kind()) {
-                            self.now = Now::Ended;
+                            self.end();
                             return Poll::Ready(Some(Err(error)));
                         }
                         tracing::info!(%error, "a watch reads its keys again");
-                        self.now = Now::read(self.template.clone(), error.kind().clone());
+                        let (template, states) = (self.template.clone(), self.states.clone());
+                        self.now = Now::read(template, states, error.kind().clone());
                         continue;
                     }
                     None => {
-                        self.now = Now::Ended;
+                        self.end();
                         continue;
                     }
                 },
@@ -141,7 +136,7 @@ impl Relisting {
                         self.relisted(listed, is_restored)
                     }
                     Err(error) => {
-                        self.now = Now::Ended;
+                        self.end();
                         return Poll::Ready(Some(Err(error)));
                     }
                 },
@@ -153,13 +148,18 @@ impl Relisting {
         }
     }
 
+    fn end(&mut self) {
+        self.now = Now::Ended;
+        self.states.set(WatchState::Ended);
+    }
+
     /// Notes what is told, and leaves out what is not wanted.
     fn followed(&mut self, mut batch: Batch) -> Batch {
         self.position = batch.revision;
         for event in &batch.events {
             match event.kind {
                 EventKind::Put => {
-                    let kv = self.template.kept(event.kv.clone());
+                    let kv = self.template.kept(&event.kv);
                     self.known.insert(kv.key.clone(), kv);
                 }
                 EventKind::Delete => {
@@ -202,10 +202,8 @@ impl Relisting {
         }
         events.retain(|event| (self.tells)(event.kind));
         events.sort_by_key(|event| event.kv.mod_revision);
-        let kept = kvs
-            .into_iter()
-            .map(|(key, kv)| (key, self.template.kept(kv)));
-        self.known = kept.collect();
+        let kept = kvs.values().map(|kv| self.template.kept(kv));
+        self.known = kept.map(|kv| (kv.key.clone(), kv)).collect();
         self.not_news = Revision::UNKNOWN;
         self.position = revision;
         Batch {
@@ -219,14 +217,14 @@ impl Relisting {
 
 impl Now {
     /// Reads the keys until it succeeds, and follows what comes after.
-    fn read(template: WatchBuilder, why: ErrorKind) -> Self {
+    fn read(template: WatchBuilder, states: States, why: ErrorKind) -> Self {
         let reading = async move {
             let mut pauses = template.client.transport().pauses();
             loop {
                 let listed = async {
-                    let listed = template.list(Revision::UNKNOWN).await?;
+                    let listed = list(template.all(), Revision::UNKNOWN, KeyValue::clone).await?;
                     let follow = template.clone().after(listed.revision);
-                    Ok((listed, follow.plain().await?))
+                    Ok((listed, follow.followed_by(&states).await?))
                 };
                 match listed.await {
                     Err(error) if is_passing(&error) => {
@@ -242,48 +240,71 @@ impl Now {
 }
 
 impl WatchBuilder {
-    /// Every key as it was before `start`, or as it is if that is unknown.
-    async fn list_before(&self, start: Revision) -> Result<Listed, Error> {
-        match start.get() {
-            ..=0 => self.list(Revision::UNKNOWN).await,
-            1 => Ok(Listed {
-                revision: Revision::UNKNOWN,
-                kvs: Known::new(),
-            }),
-            start => self.list(Revision::new(start - 1)).await,
-        }
+    /// A watch whose end is not the end of the one that sets `states`.
+    async fn followed_by(self, states: &States) -> Result<Plain, Error> {
+        self.plain(states.clone(), WatchState::Resuming).await
     }
 
-    /// Every key at `revision`, or at the present if that is unknown.
-    async fn list(&self, revision: Revision) -> Result<Listed, Error> {
-        let mut range = self.client.range(self.range.clone());
-        if revision != Revision::UNKNOWN {
-            range = range.at(revision);
-        }
-        let mut pages = range.pages(PAGE_KEYS);
-        let mut listed = Listed {
-            revision,
-            kvs: Known::new(),
-        };
-        while let Some(page) = pages.next().await {
-            let page = page?;
-            // The first page's: the others are read as of then.
-            if listed.revision == Revision::UNKNOWN {
-                listed.revision = page.revision;
+    /// What is to be known of every key as it was before `start`, or as it is if that is unknown.
+    async fn list_before(&self, start: Revision) -> Result<Listed, Error> {
+        let at = match start.get() {
+            ..=0 => Revision::UNKNOWN,
+            1 => {
+                return Ok(Listed {
+                    revision: Revision::UNKNOWN,
+                    kvs: Known::new(),
+                });
             }
-            let kvs = page.kvs.into_iter().map(|kv| (kv.key.clone(), kv));
-            listed.kvs.extend(kvs);
+            start => Revision::new(start - 1),
+        };
+        let mut all = self.all();
+        if !self.request.prev_kv {
+            all = all.keys_only();
         }
-        Ok(listed)
+        list(all, at, |kv| self.kept(kv)).await
+    }
+
+    fn all(&self) -> Range {
+        self.client.range(self.range.clone())
     }
 
     /// What is held of a key: its value only if it is to be told as the one before.
-    fn kept(&self, mut kv: KeyValue) -> KeyValue {
-        if !self.request.prev_kv {
-            kv.value = Bytes::new();
+    fn kept(&self, kv: &KeyValue) -> KeyValue {
+        if self.request.prev_kv {
+            return kv.kept();
         }
-        kv
+        let without_value = KeyValue {
+            value: Bytes::new(),
+            ..kv.clone()
+        };
+        without_value.kept()
     }
+}
+
+/// Every key of `range` at `revision`, or at the present if that is unknown, as `noted`.
+async fn list(
+    mut range: Range,
+    revision: Revision,
+    noted: impl Fn(&KeyValue) -> KeyValue,
+) -> Result<Listed, Error> {
+    if revision != Revision::UNKNOWN {
+        range = range.at(revision);
+    }
+    let mut pages = range.pages(PAGE_KEYS);
+    let mut listed = Listed {
+        revision,
+        kvs: Known::new(),
+    };
+    while let Some(page) = pages.next().await {
+        let page = page?;
+        // The first page's: the others are read as of then.
+        if listed.revision == Revision::UNKNOWN {
+            listed.revision = page.revision;
+        }
+        let kvs = page.kvs.iter().map(&noted);
+        listed.kvs.extend(kvs.map(|kv| (kv.key.clone(), kv)));
+    }
+    Ok(listed)
 }
 
 /// Which kinds of event a watch tells.

@@ -131,6 +131,15 @@ impl Track {
     }
 }
 
+/// What events have of keys and values, in bytes.
+pub(super) fn bytes_of(events: &[mvccpb::Event]) -> usize {
+    let kv = |kv: &mvccpb::KeyValue| kv.key.len() + kv.value.len();
+    let both = |event: &mvccpb::Event| {
+        event.kv.as_ref().map_or(0, kv) + event.prev_kv.as_ref().map_or(0, kv)
+    };
+    events.iter().map(both).sum()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -18,8 +18,9 @@ use gonfalon::{
     MultiLock, MultiLockGuard, OnCompacted, Op, OpResult, Outcome, Overflow, Pages, Permission,
     Permit, PriorityQueue, Put, PutOp, PutResult, Queue, Range, RangeOp, RangePage, Revision,
     RwLock, RwLockReadGuard, RwLockWriteGuard, SavedSnapshot, Semaphore, Snapshot, SnapshotStream,
-    SortBy, SortOrder, StatusChanges, Stm, StmTxn, Subject, Swap, Swapped, Tls, Txn, TxnOp,
-    TxnResult, ValueChanges, ValueError, ValueState, Watch, WatchBuilder, WatchState, Withheld,
+    SortBy, SortOrder, StateChanges, StatusChanges, Stm, StmTxn, Subject, Swap, Swapped, Tls, Txn,
+    TxnOp, TxnResult, ValueChanges, ValueError, ValueState, Watch, WatchBuilder, WatchState,
+    Withheld,
 };
 
 /// Cloned and used by any number of threads.
@@ -58,7 +59,7 @@ all!(handle: ValueState<u32>, WatchState, Withheld, FakeMember<'static>);
 all!(shared: LockGuard, RwLockReadGuard, RwLockWriteGuard, MultiLockGuard, Permit, Leadership);
 all!(shared: DoubleBarrierGuard, Claim, Loaded<u32>);
 // What comes bit by bit, to one who waits for it.
-all!(shared: Changes, StatusChanges, ValueChanges<u32>, LeaderChanges, FakeServer);
+all!(shared: Changes, StateChanges, StatusChanges, ValueChanges<u32>, LeaderChanges, FakeServer);
 all!(moved: Watch, Pages, KeyValues, SnapshotStream, Each<Watch>);
 
 /// Awaited on any thread.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use gonfalon::testkit::FakeServer;
-use gonfalon::{DiskCopy, ErrorKind, KeyRange, LossGuard, Op, OpResult};
+use gonfalon::{Client, DiskCopy, ErrorKind, KeyRange, LossGuard, OnCompacted, Op, OpResult};
 
 use super::within;
 
@@ -69,4 +69,30 @@ async fn whoever_would_wait_for_ever_may_say_so() {
     let guard = within(lock.acquire_within(ever)).await.unwrap();
     guard.release().await.unwrap();
     within(client.close_within(ever)).await.unwrap();
+}
+
+/// A watch that reads its keys again, and tells no values before, holds and reads none.
+#[tokio::test]
+async fn what_a_watch_does_not_tell_it_does_not_read() {
+    let server = FakeServer::start();
+    for number in 0..5 {
+        server.put(format!("k/{number}"), vec![b'v'; MIB / 2]);
+    }
+    let client = server.client_builder().response_bytes_max(MIB);
+    let client = client.build().unwrap();
+    let watch = |client: &Client| {
+        let watch = client.watch(KeyRange::prefix("k/"));
+        watch.on_compacted(OnCompacted::Relist)
+    };
+    let error = within(watch(&client)).await.unwrap_err();
+    assert_eq!(
+        *error.kind(),
+        ErrorKind::TooLarge,
+        "with values it is too much"
+    );
+    let mut watch = within(watch(&client).without_prev()).await.unwrap();
+    server.put("k/0", "new");
+    let batch = within(watch.next()).await.unwrap().unwrap();
+    assert_eq!(batch.events[0].kv.value, "new");
+    assert_eq!(batch.events[0].prev, None);
 }

@@ -4,7 +4,8 @@ use std::fmt::Debug;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use futures::future::{BoxFuture, join_all};
+use bytes::Bytes;
+use futures::future::{BoxFuture, join_all, try_join_all};
 use gonfalon::testkit::{FakeServer, Frame, OnNext, Rpc};
 use gonfalon::{Client, Error, ErrorKind, KeyRange, Lease, LostReason, Op, Outcome};
 
@@ -406,4 +407,36 @@ async fn a_lease_that_ends_on_the_server_ends_all_that_was_held_with_it() {
     assert_eq!(*error.kind(), ErrorKind::Lost);
     assert!(!lock.is_held() && !permit.is_held());
     assert!(within(client.lock("l").acquire()).await.unwrap().is_held());
+}
+
+/// The first says at which revision the others are; these need not wait for each other.
+#[tokio::test(start_paused = true)]
+async fn the_reads_of_a_transaction_are_on_their_way_together() {
+    let server = FakeServer::start();
+    let client = server.client();
+    for key in ["a", "b", "c", "d"] {
+        server.put(key, key);
+    }
+    let second = Duration::from_secs(1);
+    server.on_next(Rpc::Range).times(4).delay(second);
+    let began = tokio::time::Instant::now();
+    let read = |txn: gonfalon::StmTxn| async move {
+        let reads = ["a", "b", "c", "d"].map(|key| txn.get(key));
+        let read = try_join_all(reads).await?;
+        // Known by now, and one is no more than the other.
+        assert_eq!(txn.get("a").await?, read[0]);
+        Ok::<_, Error>(read)
+    };
+    let (read, at) = client.stm().run(read).await.unwrap();
+    assert_eq!(read, ["a", "b", "c", "d"].map(|key| Some(Bytes::from(key))));
+    assert_eq!((at, server.received(Rpc::Range)), (server.revision(), 4));
+    assert!(began.elapsed() < 3 * second, "{:?}", began.elapsed());
+
+    // More of them at once than it may have keys are still too many.
+    let many = |txn: gonfalon::StmTxn| async move {
+        let reads = ["a", "b", "c", "d"].map(|key| txn.get(key));
+        try_join_all(reads).await
+    };
+    let error = client.stm().ops_max(2).run(many).await.unwrap_err();
+    assert_eq!(*error.kind(), ErrorKind::TooLarge, "{error}");
 }
