@@ -128,6 +128,8 @@ kill_leader_under_load() {
   leader=$(leader_index)
   killed=${nodes[$leader]}
   kill -KILL "${pid_of[$killed]}"
+  # Or the shell would tell of it, with the whole command line.
+  { wait "${pid_of[$killed]}"; } 2>/dev/null || true
   local before
   before=$(wc -l <"$data/acknowledged")
   printf '  %s, the leader, is killed after write %s\n' "$killed" "$before"
@@ -216,7 +218,11 @@ wait_for() {
   done
 }
 
-step() { printf '\n%s\n' "$*"; }
+# A person wants to read what was there before.
+step() {
+  [ ! -t 1 ] || sleep 4
+  printf '\n%s\n' "$*"
+}
 
 begin() { began=${EPOCHREALTIME/./}; }
 

@@ -12,12 +12,16 @@ gonfalon="$(target_dir)/release/gonfalon"
 # Says how to talk to the node as soon as it answers; gives up when the node is gone.
 greet() {
   local node=$1 tries=0
+  # A node that cannot start, for want of a port most likely, has said so and ended by then: it is
+  # not another one that is greeted.
+  sleep 0.5
   until "$gonfalon" endpoint health >/dev/null 2>&1; do
     kill -0 "$node" 2>/dev/null || return 0
     tries=$((tries + 1))
     [ "$tries" -lt 300 ] || { say "the node does not answer on 127.0.0.1:2379 yet; its log above says why"; return 0; }
     sleep 0.1
   done
+  kill -0 "$node" 2>/dev/null || return 0
   cat >&2 <<WORDS
 
   Ready: $("$gonfalon" endpoint health -w simple)

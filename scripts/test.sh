@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The whole suite, cheapest layer first; stops at the first step that fails and names it.
+# The whole suite, one layer after the other; stops at the first step that fails and names it.
 #
 #   scripts/test.sh            every step
 #   scripts/test.sh units      only the named steps (see `all_steps`)
@@ -67,7 +67,8 @@ step_command() {
       ;;
     *)
       [ -e "tests/tests/$1.rs" ] || fail "there is no step '$1'; the steps are: $(all_steps | tr '\n' ' ')"
-      cargo test -p gonfalon-tests --no-fail-fast --test "$1"
+      # Of the whole workspace, as it was compiled: alone, its dependencies have other features.
+      cargo test --workspace --no-fail-fast --test "$1"
       ;;
   esac
 }

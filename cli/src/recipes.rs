@@ -7,9 +7,11 @@ pub(crate) mod ownership;
 pub(crate) mod session;
 
 use std::ffi::{OsStr, OsString};
+use std::io::IsTerminal as _;
 use std::os::unix::process::ExitStatusExt as _;
 
-use tokio::process::Command;
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::failure::Failure;
@@ -19,33 +21,108 @@ pub(crate) async fn run(
     command: &[OsString],
     variables: &[(&'static str, OsString)],
 ) -> Result<(), Failure> {
-    let Some((program, args)) = command.split_first() else {
-        return Ok(());
-    };
-    let mut child = Command::new(program);
-    child.args(args).kill_on_drop(true);
-    child.envs(
-        variables
-            .iter()
-            .map(|(name, value)| (OsStr::new(name), value)),
-    );
-    let status = child.status().await;
-    let status = status.map_err(|err| {
-        Failure::failed(format!("cannot run {}: {err}", program.to_string_lossy()))
-    })?;
-    match (status.code(), status.signal()) {
-        (Some(0), _) => Ok(()),
-        (Some(code), _) => Err(Failure::child(u8::try_from(code).unwrap_or(1))),
-        // As a shell reports it.
-        (None, Some(signal)) => Err(Failure::child(u8::try_from(128 + signal).unwrap_or(1))),
-        (None, None) => Err(Failure::child(1)),
+    match Running::start(command, variables, false)? {
+        Some(mut running) => running.ended().await,
+        None => Ok(()),
     }
+}
+
+/// A command that runs. Dropped, it is killed.
+pub(crate) struct Running {
+    program: String,
+    child: Child,
+    /// None once it has ended.
+    pid: Option<Pid>,
+    /// What it starts is signalled too.
+    leads_group: bool,
+}
+
+impl Running {
+    /// Starts a command with more variables, with all that it starts; none if it has no words.
+    ///
+    /// In a terminal it stays in the foreground, where Ctrl-C reaches it and it may read, and only
+    /// itself can be signalled. Else it leads a group of its own, which is signalled as a whole.
+    pub(crate) fn with_all(
+        command: &[OsString],
+        variables: &[(&'static str, OsString)],
+    ) -> Result<Option<Self>, Failure> {
+        Self::start(command, variables, !std::io::stdin().is_terminal())
+    }
+
+    fn start(
+        command: &[OsString],
+        variables: &[(&'static str, OsString)],
+        leads_group: bool,
+    ) -> Result<Option<Self>, Failure> {
+        let Some((program, args)) = command.split_first() else {
+            return Ok(None);
+        };
+        let mut child = Command::new(program);
+        child.args(args).kill_on_drop(true);
+        if leads_group {
+            child.process_group(0);
+        }
+        let variables = variables.iter();
+        child.envs(variables.map(|(name, value)| (OsStr::new(name), value)));
+        let program = program.to_string_lossy().into_owned();
+        let child = child.spawn().map_err(|err| cannot_run(&program, &err))?;
+        let pid = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+        Ok(Some(Self {
+            program,
+            child,
+            pid,
+            leads_group,
+        }))
+    }
+
+    /// Waits for its end; its exit code becomes ours if it fails.
+    pub(crate) async fn ended(&mut self) -> Result<(), Failure> {
+        let status = self.child.wait().await;
+        let status = status.map_err(|err| cannot_run(&self.program, &err))?;
+        self.pid = None;
+        match (status.code(), status.signal()) {
+            (Some(0), _) => Ok(()),
+            (Some(code), _) => Err(Failure::child(u8::try_from(code).unwrap_or(1))),
+            // As a shell reports it.
+            (None, Some(signal)) => Err(Failure::child(u8::try_from(128 + signal).unwrap_or(1))),
+            (None, None) => Err(Failure::child(1)),
+        }
+    }
+
+    /// Hands on what asked us to stop, unless it has had it already.
+    pub(crate) fn stop(&self, stop: Stop) {
+        match stop {
+            Stop::Interrupt if !self.leads_group => {}
+            Stop::Interrupt => self.signal(Signal::INT),
+            Stop::Terminate => self.signal(Signal::TERM),
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        let sent = match self.pid {
+            Some(pid) if self.leads_group => kill_process_group(pid, signal),
+            Some(pid) => kill_process(pid, signal),
+            None => Ok(()),
+        };
+        // It has ended meanwhile.
+        let _ = sent;
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.signal(Signal::KILL);
+    }
+}
+
+fn cannot_run(program: &str, err: &std::io::Error) -> Failure {
+    Failure::failed(format!("cannot run {program}: {err}"))
 }
 
 /// Who asked this process to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stop {
-    /// Ctrl-C, which the terminal sends to a command that we run too.
+    /// Ctrl-C, which a terminal sends to a command that we run too.
     Interrupt,
     /// SIGTERM, which only we got.
     Terminate,
@@ -54,10 +131,8 @@ pub(crate) enum Stop {
 /// Ends when somebody asks this process to end.
 pub(crate) async fn asked_to_stop() -> Result<Stop, Failure> {
     let listen = |kind| signal(kind).map_err(|err| Failure::failed(format!("no signals: {err}")));
-    let (mut interrupt, mut terminate) = (
-        listen(SignalKind::interrupt())?,
-        listen(SignalKind::terminate())?,
-    );
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut terminate = listen(SignalKind::terminate())?;
     Ok(tokio::select! {
         _ = interrupt.recv() => Stop::Interrupt,
         _ = terminate.recv() => Stop::Terminate,

@@ -35,8 +35,8 @@ pub enum StorageError {
     #[error(
         "{dir} has lost writes that were on disk: write {synced} was, but only {recovered} can be \
          read back ({why}). A member that goes on without them may break its promises to the \
-         others. Remove this member from the cluster, delete its data directory, and add it again \
-         as a new one"
+         others. Put back a copy of its data directory that is not older than that, if there is one; \
+         without it the other members go on as long as they are a majority"
     )]
     Lost {
         /// The directory.
@@ -50,8 +50,9 @@ pub enum StorageError {
     },
     /// Bytes on disk are not what was written.
     #[error(
-        "{dir} is damaged: {what}: {why}. Remove this member from the cluster, delete its data \
-         directory, and add it again as a new one"
+        "{dir} is damaged: {what}: {why}. If the disk is at fault, put back a copy of this data \
+         directory that was made while the member was stopped, and has not run since; without one \
+         the other members go on as long as they are a majority"
     )]
     Corrupt {
         /// The directory.

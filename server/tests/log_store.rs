@@ -322,10 +322,7 @@ async fn one_flipped_bit_in_the_middle_refuses_to_open_today_and_tomorrow() {
             text.contains(image.path().to_str().unwrap()),
             "names the directory: {text}"
         );
-        assert!(
-            text.contains("Remove this member"),
-            "says what to do: {text}"
-        );
+        assert!(text.contains("Put back a copy"), "says what to do: {text}");
     }
 }
 

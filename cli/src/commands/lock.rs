@@ -13,7 +13,7 @@ use crate::output::{Out, Page, Show, json};
 use crate::parse;
 use crate::recipes::ownership::{self, Place};
 use crate::recipes::session::Session;
-use crate::recipes::{self, Stop, asked_to_stop};
+use crate::recipes::{Running, Stop, asked_to_stop};
 
 /// The exit codes of a program that Ctrl-C or SIGTERM ended, as shells have them.
 const INTERRUPTED: u8 = 130;
@@ -22,8 +22,10 @@ const TERMINATED: u8 = 143;
 /// Hold a lock, alone in the cluster, while a command runs
 ///
 /// Waits until the lock is free, then runs COMMAND and lets go; without COMMAND, holds it until
-/// Ctrl-C. If this process dies, the lock is free when its lease ends. If the lease is lost while
-/// COMMAND runs, COMMAND is killed: it is not alone any more.
+/// Ctrl-C. SIGINT and SIGTERM are handed on to COMMAND, and the lock is held until it has ended; a
+/// second one kills it. If the lease is lost while COMMAND runs, COMMAND is killed: it is not alone
+/// any more. All this is for COMMAND with everything it has started, but in a terminal for COMMAND
+/// alone. If this process is killed, COMMAND goes on, and the lock is free when its lease ends.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Lock {
     /// The lock's name
@@ -90,17 +92,25 @@ impl Lock {
             ),
             ("ETCD_LOCK_REV", place.revision.to_string().into()),
         ];
-        let mut child = std::pin::pin!(recipes::run(&self.command, &variables));
+        let Some(mut running) = Running::with_all(&self.command, &variables)? else {
+            return Ok(());
+        };
         let stop = tokio::select! {
             biased;
-            done = &mut child => return done,
-            stop = stopped => stop?,
+            done = running.ended() => return done,
+            stop = &mut stopped => stop?,
         };
-        match stop {
-            // The command got it too: it decides when to end, and only then is the lock free.
-            Stop::Interrupt => child.await,
+        // It decides when to end, and only then is the lock free.
+        stopped.set(asked_to_stop());
+        running.stop(stop);
+        tokio::select! {
+            biased;
+            done = running.ended() => done,
             // Dropping the command kills it.
-            Stop::Terminate => Err(Failure::child(TERMINATED)),
+            stop = stopped => Err(Failure::child(match stop? {
+                Stop::Interrupt => INTERRUPTED,
+                Stop::Terminate => TERMINATED,
+            })),
         }
     }
 }

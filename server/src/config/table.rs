@@ -123,7 +123,8 @@ impl Group {
             Self::Cluster => (
                 "Cluster",
                 "How members find each other. Those that begin with `initial-` found the \
-                  cluster on the first start of a data directory; later ones must still describe it.",
+                  cluster on the first start of a data directory. Later starts need none of them; \
+                  an `initial-cluster` that is given must still name this member as it was founded.",
             ),
             Self::Raft => ("Raft", "Elections and the log. Give all members the same."),
             Self::Limits => ("Limits", "How much a client may ask for, and connections."),

@@ -191,6 +191,11 @@ impl Running {
         self.ends()
     }
 
+    /// SIGTERM, which is for it alone.
+    pub(crate) fn terminate(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).expect("it runs");
+    }
+
     /// Waits for its end; its exit code.
     #[track_caller]
     pub(crate) fn ends(mut self) -> Option<i32> {

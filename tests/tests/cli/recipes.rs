@@ -25,6 +25,42 @@ async fn lock_runs_a_command_and_lets_go() {
     gonfalon.refused(&["lock"], 2, "Usage:");
 }
 
+/// Says which process does its work; SIGTERM ends it by a trap.
+const WORK: &str = "trap 'echo tidied up; exit 3' TERM; sleep 600 & echo $!; wait";
+
+/// Whether a process, which is not ours, is at work.
+fn is_at_work(pid: &str) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // One that nobody waits for stays as a zombie where init does not.
+    !stat.is_empty() && !stat.contains(") Z ")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_is_told_to_end_ends_before_the_lock_is_free() {
+    let gonfalon = Gonfalon::new().await;
+    let mut holder = gonfalon.start(&["lock", "door", "sh", "-c", WORK]);
+    let worker = holder.line();
+    assert!(is_at_work(&worker), "{worker}");
+    holder.terminate();
+    assert_eq!(holder.line(), "tidied up");
+    assert_eq!(holder.ends(), Some(3));
+    assert!(!is_at_work(&worker), "what it had started has ended too");
+    gonfalon.ok(&["lock", "door", "true"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_whose_lock_is_lost_is_killed_with_all_that_it_has_started() {
+    let gonfalon = Gonfalon::new().await;
+    let mut holder = gonfalon.start(&["lock", "--ttl", "3", "door", "sh", "-c", WORK]);
+    let worker = holder.line();
+    assert!(is_at_work(&worker), "{worker}");
+    let leases = gonfalon.json(&["lease", "list"]);
+    let id = leases["leases"][0]["ID"].as_i64().expect("there is one");
+    gonfalon.ok(&["lease", "revoke", &format!("{id:x}")]);
+    assert!(holder.ends().is_some_and(|code| code != 0));
+    until("its work is over", || !is_at_work(&worker));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn lock_lets_one_in_after_the_other() {
     let gonfalon = Gonfalon::new().await;
