@@ -60,7 +60,7 @@ start_cluster() {
   wait_for 200 "the cluster does not answer; see demo.data/n1.log" is_up_or_dead
   local name
   for name in "${nodes[@]}"; do
-    kill -0 "${pid_of[$name]}" 2>/dev/null || fail "$name ended: $(tail -n 1 "$data/$name.log")"
+    kill -0 "${pid_of[$name]}" 2>/dev/null || fail "$name ended: $(tail -n 1 "$data/$name.log") (DEMO_PORT names the first of other ports)"
   done
   took "three nodes answer"
   "$gonfalon" endpoint status

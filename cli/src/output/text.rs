@@ -79,6 +79,25 @@ pub(crate) fn size(bytes: u64) -> String {
     format!("{}.{} {unit}", tenths / 10, tenths % 10)
 }
 
+/// A size as etcdctl has it, in thousands: `9 B`, `4.1 MB`, `25 MB`.
+pub(crate) fn go_size(bytes: u64) -> String {
+    const UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
+    if bytes < 10 {
+        return format!("{bytes} B");
+    }
+    let power = bytes.ilog(1000);
+    let base = u128::from(1000_u64.pow(power));
+    let tenths = (u128::from(bytes) * 10 + base / 2) / base;
+    let unit = UNITS[power as usize];
+    if tenths < 100 {
+        return format!("{}.{} {unit}", tenths / 10, tenths % 10);
+    }
+    // Half of one goes to the even side.
+    let (whole, rest) = (tenths / 10, tenths % 10);
+    let is_up = rest > 5 || rest == 5 && whole % 2 == 1;
+    format!("{} {unit}", whole + u128::from(is_up))
+}
+
 /// A measured time, in three or four digits: `943 µs`, `1.25 ms`, `12.3 s`.
 pub(crate) fn took(duration: Duration) -> String {
     let seconds = duration.as_secs_f64();
@@ -174,6 +193,27 @@ mod tests {
                 got == want || bytes == u64::MAX && got.starts_with("1638"),
                 "{bytes}: {got}"
             );
+        }
+    }
+
+    #[test]
+    fn sizes_in_thousands_are_those_of_etcdctl() {
+        let cases = [
+            (0, "0 B"),
+            (9, "9 B"),
+            (10, "10 B"),
+            (999, "999 B"),
+            (1000, "1.0 kB"),
+            (20_480, "20 kB"),
+            (9_949, "9.9 kB"),
+            (9_950, "10 kB"),
+            (12_500, "12 kB"),
+            (13_500, "14 kB"),
+            (4_100_096, "4.1 MB"),
+            (u64::MAX, "18 EB"),
+        ];
+        for (bytes, want) in cases {
+            assert_eq!(go_size(bytes), want, "{bytes}");
         }
     }
 

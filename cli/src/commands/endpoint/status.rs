@@ -48,7 +48,7 @@ impl Show for Statuses {
                 "{endpoint}, {:x}, {}, {}, {}, {}, {}, {}, {}, {}",
                 member_id(status),
                 status.version,
-                size(status.db_size),
+                text::go_size(u64::try_from(status.db_size).unwrap_or(0)),
                 is_leader(status),
                 status.is_learner,
                 status.raft_term,
