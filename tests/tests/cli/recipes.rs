@@ -55,7 +55,7 @@ async fn a_command_whose_lock_is_lost_is_killed_with_all_that_it_has_started() {
     let worker = holder.line();
     assert!(is_at_work(&worker), "{worker}");
     let leases = gonfalon.json(&["lease", "list"]);
-    let id = leases["leases"][0]["ID"].as_i64().expect("there is one");
+    let id = leases["leases"][0]["id"].as_i64().expect("there is one");
     gonfalon.ok(&["lease", "revoke", &format!("{id:x}")]);
     assert!(holder.ends().is_some_and(|code| code != 0));
     until("its work is over", || !is_at_work(&worker));
