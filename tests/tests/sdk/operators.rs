@@ -62,8 +62,10 @@ async fn a_learner_is_added_changed_refused_a_vote_and_removed() {
         let moved = members.iter().find(|member| member.id == learner.id);
         assert_eq!(moved.expect("it is there").peer_urls, [other.as_str()]);
         assert_eq!(cluster.remove(learner.id).await.unwrap().len(), 1);
+        settled().await;
         let gone = cluster.remove(learner.id).await.unwrap_err();
         assert_eq!(*gone.kind(), ErrorKind::NotFound, "{gone}");
+        settled().await;
         let gone = cluster.promote(learner.id).await.unwrap_err();
         assert_eq!(*gone.kind(), ErrorKind::NotFound, "{gone}");
         let own = &cluster.members().await.unwrap()[0].peer_urls;
