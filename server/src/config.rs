@@ -153,8 +153,13 @@ pub enum AutoCompaction {
     Off,
     /// What is older than this.
     Periodic(Duration),
-    /// All but this many revisions.
-    Revision(i64),
+    /// All but the newest revisions.
+    Revisions {
+        /// How many are kept.
+        keep: i64,
+        /// How often it is looked whether there are more.
+        every: Duration,
+    },
 }
 
 /// What is logged, how, and where to.

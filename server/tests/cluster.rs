@@ -6,11 +6,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use gonfalon_core::command::{Command, Put, Range};
-use gonfalon_core::{KeyRange, LeaseId, Reply};
+use gonfalon_core::{KeyRange, LeaseId, Reply, Revision};
 use gonfalon_proto::peer::ProposeRequest;
 use gonfalon_proto::peer::peer_client::PeerClient;
 use gonfalon_server::Server;
-use gonfalon_server::config::{Config, Invocation, Options};
+use gonfalon_server::config::{AutoCompaction, Config, Invocation, Options};
 use gonfalon_server::metrics::View;
 use gonfalon_server::node::{Node, NodeError};
 use tokio::sync::oneshot;
@@ -74,13 +74,18 @@ fn configs(size: usize, dir: &Path, more: &[&str]) -> Vec<Config> {
 
 async fn cluster(size: usize, dir: &Path, more: &[&str]) -> (Vec<Config>, Vec<Member>) {
     let configs = configs(size, dir, more);
+    let members = started(&configs).await;
+    (configs, members)
+}
+
+async fn started(configs: &[Config]) -> Vec<Member> {
     let members = futures::future::join_all(configs.iter().cloned().map(Member::open)).await;
     for member in &members {
         tokio::time::timeout(Duration::from_secs(20), member.node.published())
             .await
             .expect("every member hears of a leader");
     }
-    (configs, members)
+    members
 }
 
 async fn put(node: &Node, key: &str, value: &str) -> Result<Reply, NodeError> {
@@ -211,6 +216,60 @@ async fn leadership_moves_when_asked_and_when_the_leader_stops() {
         .result
         .unwrap();
     assert_eq!(get(&members[1].node, "k").await.as_deref(), Some("after"));
+    for member in members {
+        member.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_but_the_newest_revisions_are_compacted_whoever_leads() {
+    const KEEP: i64 = 10;
+    let dir = tempfile::tempdir().unwrap();
+    let mut configs = configs(3, dir.path(), &[]);
+    for config in &mut configs {
+        config.auto_compaction = AutoCompaction::Revisions {
+            keep: KEEP,
+            every: Duration::from_millis(100),
+        };
+    }
+    let mut members = started(&configs).await;
+    for round in 0..2 {
+        let mut written = 0;
+        for i in 0..3 * KEEP {
+            let reply = put(&members[0].node, "k", &i.to_string()).await.unwrap();
+            reply.result.unwrap();
+            written = reply.revision.get();
+        }
+        let kept = |node: &Node| node.store().read(|state, _| state.compacted().get());
+        let is_compacted = || {
+            let mut nodes = members.iter().map(|member| &member.node);
+            nodes.all(|node| kept(node) == written - KEEP)
+        };
+        wait_until("every member dropped the same history", is_compacted).await;
+        let read_at = |revision| {
+            let mut range = Range::of(KeyRange::single("k".into()));
+            range.revision = Some(Revision::new(revision));
+            let node = &members[1].node;
+            let read = node
+                .store()
+                .read(|state, history| state.range(&range, history));
+            let answer = read.unwrap();
+            answer.map(|mut answer| answer.kvs.pop().unwrap().value)
+        };
+        let oldest = read_at(written - KEEP).unwrap();
+        assert_eq!(oldest, (2 * KEEP - 1).to_string(), "round {round}");
+        let gone = read_at(written - KEEP - 1);
+        assert!(
+            matches!(gone, Err(gonfalon_core::Error::Compacted { .. })),
+            "round {round}: {gone:?}"
+        );
+        if round == 0 {
+            let leader = members[0].node.status().leader.unwrap();
+            let leads = |member: &Member| member.node.identity().member_id == leader;
+            let at = members.iter().position(leads).unwrap();
+            members.remove(at).stop().await;
+        }
+    }
     for member in members {
         member.stop().await;
     }

@@ -18,7 +18,7 @@ async fn compare(test: &str, reference: Server, subject: Server, members: usize)
     let (seeds, calls) = match (members, long_form()) {
         (1, false) => (3, 1500),
         (1, true) => (40, 5000),
-        (_, false) => (1, 1000),
+        (_, false) => (1, 1500),
         (_, true) => (15, 3000),
     };
     let calls = number("GONFALON_TEST_CALLS")
@@ -80,10 +80,21 @@ async fn one_node_answers_like_etcd_3_5() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn three_nodes_answer_like_three_of_etcd() {
+async fn three_nodes_answer_like_three_of_etcd_3_4() {
     compare(
-        "three_nodes_answer_like_three_of_etcd",
+        "three_nodes_answer_like_three_of_etcd_3_4",
         Server::Etcd34,
+        server_under_test(),
+        3,
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_nodes_answer_like_three_of_etcd_3_5() {
+    compare(
+        "three_nodes_answer_like_three_of_etcd_3_5",
+        Server::Etcd35,
         server_under_test(),
         3,
     )

@@ -14,6 +14,8 @@ use crate::storage::{Durability, Pace};
 
 /// What a `--snapshot-count` of 0 means, as with etcd: its default.
 const SNAPSHOT_COUNT_DEFAULT: u64 = 10_000;
+/// How often it is looked whether there are more revisions than are kept, as in etcd.
+const COUNT_INTERVAL: Duration = Duration::from_mins(5);
 /// Why a default is no reason to stop.
 const READABLE: &str = "the table's defaults can be read";
 /// etcd's size of data at which writes are refused when nothing else is said.
@@ -230,9 +232,13 @@ impl Options {
             // A plain number is hours in one mode and revisions in the other.
             match (text.parse::<u64>(), revisions) {
                 (Ok(0), _) => Ok(AutoCompaction::Off),
-                (Ok(keep), true) => i64::try_from(keep)
-                    .map(AutoCompaction::Revision)
-                    .map_err(|_| format!("must be at most {}", i64::MAX)),
+                (Ok(keep), true) => match i64::try_from(keep) {
+                    Ok(keep) => Ok(AutoCompaction::Revisions {
+                        keep,
+                        every: COUNT_INTERVAL,
+                    }),
+                    Err(_) => Err(format!("must be at most {}", i64::MAX)),
+                },
                 // However many: some write a number that means never.
                 (Ok(hours), false) => Ok(AutoCompaction::Periodic(Duration::from_secs(
                     hours.saturating_mul(3600),

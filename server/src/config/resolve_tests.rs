@@ -108,6 +108,13 @@ fn elections_take_at_least_five_heartbeats() {
     assert!(read("--election-timeout 50000", &[]).is_ok());
 }
 
+fn revisions_kept(keep: i64) -> AutoCompaction {
+    AutoCompaction::Revisions {
+        keep,
+        every: Duration::from_mins(5),
+    }
+}
+
 #[test]
 fn retention_is_hours_a_duration_or_revisions() {
     let hour = Duration::from_hours(1);
@@ -123,7 +130,7 @@ fn retention_is_hours_a_duration_or_revisions() {
         ),
         (
             "--auto-compaction-mode revision --auto-compaction-retention 1000",
-            AutoCompaction::Revision(1000),
+            revisions_kept(1000),
         ),
         ("--auto-compaction-mode revision", AutoCompaction::Off),
     ];
@@ -146,11 +153,11 @@ fn retention_is_as_long_as_etcds_may_be() {
     let most = i64::MAX.to_string();
     assert_eq!(
         revisions("4294967296").unwrap(),
-        AutoCompaction::Revision(1 << 32)
+        revisions_kept(1 << 32)
     );
     assert_eq!(
         revisions(&most).unwrap(),
-        AutoCompaction::Revision(i64::MAX)
+        revisions_kept(i64::MAX)
     );
     let refused = revisions("9223372036854775808").unwrap_err().to_string();
     assert!(

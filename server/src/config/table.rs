@@ -234,7 +234,7 @@ options! {
     AUTO_COMPACTION_MODE = "auto-compaction-mode", Kind::Choice(&["periodic", "revision"]), "periodic", Compaction,
         "periodic: history is dropped by age. revision: by number of revisions.";
     AUTO_COMPACTION_RETENTION = "auto-compaction-retention", Kind::Text, "0", Compaction,
-        "How much history is kept: hours or a duration (periodic), revisions (revision). 0: all.";
+        "How much history is kept: hours or a duration (periodic), revisions (revision, counted every 5 minutes). 0: all.";
 
     COMPACTION_BATCH_LIMIT = "compaction-batch-limit" ["experimental-compaction-batch-limit"],
         Kind::Number { min: 0, max: 1_000_000 }, "1000", Compaction,

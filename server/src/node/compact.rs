@@ -12,9 +12,6 @@ use super::Node;
 use crate::config::AutoCompaction;
 use crate::tasks::Rounds;
 
-/// How often "keep the last N revisions" is looked at, as in etcd.
-const REVISION_INTERVAL: Duration = Duration::from_mins(5);
-
 /// "Keep the last hours" compacts at least this often, as in etcd.
 const PERIOD_MAX: Duration = Duration::from_hours(1);
 
@@ -30,7 +27,10 @@ struct Schedule {
 
 #[derive(Debug)]
 enum Keep {
-    Revisions(i64),
+    Revisions {
+        count: i64,
+        every: Duration,
+    },
     /// Samples, oldest first: none is older than the one that the retention ends at.
     Period {
         retention: Duration,
@@ -42,7 +42,7 @@ impl Schedule {
     fn new(option: AutoCompaction, now: Instant) -> Option<Self> {
         let keep = match option {
             AutoCompaction::Off => return None,
-            AutoCompaction::Revision(count) => Keep::Revisions(count),
+            AutoCompaction::Revisions { keep, every } => Keep::Revisions { count: keep, every },
             AutoCompaction::Periodic(retention) => Keep::Period {
                 retention,
                 samples: VecDeque::new(),
@@ -59,7 +59,7 @@ impl Schedule {
     /// Between two compactions.
     fn period(&self) -> Duration {
         match self.keep {
-            Keep::Revisions(_) => REVISION_INTERVAL,
+            Keep::Revisions { every, .. } => every,
             Keep::Period { retention, .. } => retention.min(PERIOD_MAX),
         }
     }
@@ -67,7 +67,7 @@ impl Schedule {
     /// Between two looks at the revision.
     fn interval(&self) -> Duration {
         match self.keep {
-            Keep::Revisions(_) => REVISION_INTERVAL,
+            Keep::Revisions { every, .. } => every,
             Keep::Period { .. } => (self.period() / SAMPLES).max(Duration::from_millis(100)),
         }
     }
@@ -76,7 +76,7 @@ impl Schedule {
     fn look(&mut self, now: Instant, revision: Revision) -> Option<Revision> {
         let is_due = now >= self.next_compaction;
         let target = match &mut self.keep {
-            Keep::Revisions(count) => Revision::new(revision.get() - *count),
+            Keep::Revisions { count, .. } => Revision::new(revision.get() - *count),
             Keep::Period { retention, samples } => {
                 samples.push_back((now, revision));
                 // The newest sample that is old enough is the one to compact to.
@@ -191,8 +191,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_count_of_revisions_is_kept_every_five_minutes() {
-        let hits = run(AutoCompaction::Revision(100), 3);
+    async fn a_count_of_revisions_is_kept_at_every_look() {
+        let option = AutoCompaction::Revisions {
+            keep: 100,
+            every: minutes(5),
+        };
+        let hits = run(option, 3);
         assert_eq!(hits, [(5, 200), (10, 500), (15, 800)]);
     }
 
