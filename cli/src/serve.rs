@@ -133,11 +133,11 @@ async fn serve_until_signal(config: Config) -> Result<(), Box<dyn std::error::Er
         biased;
         opened = Server::open(config) => opened?,
         // Nothing was promised yet.
-        () = signals.next() => return Ok(()),
+        () = signals.next() => {
+            tracing::info!("stopped before it took part");
+            return Ok(());
+        }
     };
-    for address in server.client_addresses() {
-        tracing::info!(%address, "listening for clients");
-    }
     let announce = tokio::spawn(announce(server.node().clone(), members));
     let stop = async {
         signals.next().await;
@@ -151,10 +151,16 @@ async fn serve_until_signal(config: Config) -> Result<(), Box<dyn std::error::Er
     };
     let result = server.run_until(stop).await;
     announce.abort();
-    result.map_err(|error| {
-        tracing::error!(%error, "stopped");
-        error.into()
-    })
+    match result {
+        Ok(()) => {
+            tracing::info!("stopped in order");
+            Ok(())
+        }
+        Err(error) => {
+            tracing::error!(%error, "stopped");
+            Err(error.into())
+        }
+    }
 }
 
 /// Says so when this member can serve: in etcd's words, which tools wait for, and to systemd.

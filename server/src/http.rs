@@ -6,6 +6,7 @@
 mod cors;
 mod count;
 mod health;
+mod waiting;
 
 use std::sync::Arc;
 
@@ -20,6 +21,7 @@ use serde::Serialize;
 
 pub(crate) use cors::with_cors;
 pub(crate) use count::{Answering, Counted, Sent};
+pub(crate) use waiting::Waiting;
 
 use crate::metrics::{Metrics, View};
 use crate::node::Node;

@@ -162,8 +162,12 @@ pub const PROBE_INTERVAL: Duration = Duration::from_secs(4);
 /// Pause before the others are asked again whether a new member may take part.
 pub const FOUNDING_RETRY: Duration = Duration::from_millis(100);
 
+/// How long a new member waits for the others before it says so in the log: they are started one
+/// after the other.
+pub const FOUNDING_PATIENCE: Duration = Duration::from_secs(2);
+
 /// How often a new member says that it still waits for the others.
-pub const FOUNDING_REPORT: Duration = Duration::from_secs(10);
+pub const FOUNDING_REPORT: Duration = Duration::from_secs(30);
 
 /// How long a ping may go unanswered: then the member counts as not there.
 pub const PROBE_TIMEOUT: Duration = Duration::from_secs(3);

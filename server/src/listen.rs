@@ -8,8 +8,10 @@ mod front;
 mod requests;
 
 use std::future::poll_fn;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::BoxError;
@@ -24,7 +26,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use front::Front;
+pub(crate) use front::{Front, is_grpc};
 
 use self::authority::Lenient;
 use self::requests::{Begun, Requests};
@@ -62,11 +64,25 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// A socket that could not be opened.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {url}: {why}")]
+#[error("cannot listen on {url} (--{flag}): {why}{}", advice(.why))]
 pub struct ListenError {
     url: String,
+    flag: &'static str,
     why: std::io::Error,
 }
+
+/// What to do about it.
+fn advice(why: &std::io::Error) -> &'static str {
+    match why.kind() {
+        ErrorKind::AddrInUse => "; stop the process that listens there, or choose another port",
+        ErrorKind::AddrNotAvailable => "; no interface of this machine has that address",
+        ErrorKind::PermissionDenied => "; choose a port above 1023",
+        _ => "",
+    }
+}
+
+/// A socket that listens. Two may accept from it while one takes over from the other.
+pub(crate) type Listening = (SocketAddr, Arc<TcpListener>);
 
 /// How connections are kept.
 #[derive(Debug, Clone)]
@@ -86,21 +102,23 @@ impl Limits {
     }
 }
 
-/// Opens a socket for each URL.
+/// Opens a socket for each URL, which `flag` has set.
 pub(crate) fn bind(
     urls: &[ListenUrl],
+    flag: &'static str,
     config: &Config,
-) -> Result<Vec<(SocketAddr, TcpListener)>, ListenError> {
+) -> Result<Vec<Listening>, ListenError> {
     let bind = |url: &ListenUrl| {
         open(url.address, config).map_err(|why| ListenError {
             url: url.to_string(),
+            flag,
             why,
         })
     };
     urls.iter().map(bind).collect()
 }
 
-fn open(address: SocketAddr, config: &Config) -> std::io::Result<(SocketAddr, TcpListener)> {
+fn open(address: SocketAddr, config: &Config) -> std::io::Result<Listening> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
@@ -116,13 +134,13 @@ fn open(address: SocketAddr, config: &Config) -> std::io::Result<(SocketAddr, Tc
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     let listener = TcpListener::from_std(socket.into())?;
-    Ok((listener.local_addr()?, listener))
+    Ok((listener.local_addr()?, Arc::new(listener)))
 }
 
 /// Serves `service` on `listener` until `stop`; then requests under way get [`DRAIN`] to finish. When
 /// it returns nothing of them is left.
 pub(crate) async fn serve<S, B>(
-    listener: TcpListener,
+    listener: Arc<TcpListener>,
     service: S,
     limits: Limits,
     stop: CancellationToken,
@@ -158,7 +176,7 @@ where
             },
         }
     }
-    // Whoever connects from here on is refused at once.
+    // Whoever connects from here on is refused at once, unless somebody else accepts there too.
     drop(listener);
     let drained = async {
         while let Some(ended) = connections.join_next().await {

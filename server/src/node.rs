@@ -17,6 +17,7 @@ mod network;
 mod peer_service;
 mod peers;
 mod pending;
+mod plan;
 mod probe;
 mod propose;
 mod quota;

@@ -12,13 +12,14 @@ use std::time::Duration;
 use axum::Router;
 use gonfalon_proto::peer::peer_server::PeerServer;
 use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::api::Grpc;
-use crate::config::{Config, ConfigError, InitialState, Url};
-use crate::http::{Counted, Pages, with_cors, with_not_found};
+use crate::config::{Config, ConfigError, InitialState, ListenUrl, Url};
+use crate::http::{Counted, Pages, Waiting, with_cors, with_not_found};
 use crate::limits::PEER_MESSAGE_BYTES_MAX;
-use crate::listen::{self, Front, Limits, ListenError};
+use crate::listen::{self, Front, Limits, ListenError, Listening};
 use crate::metrics::Metrics;
 use crate::node::{Asked, InitialMember, Node, NodeConfig, OpenError, Opening};
 use crate::tasks::{TaskError, Tasks};
@@ -54,29 +55,37 @@ pub enum ServerError {
 
 /// The sockets of one server, but its peers'.
 struct Sockets {
-    client: Vec<(SocketAddr, TcpListener)>,
-    client_http: Vec<(SocketAddr, TcpListener)>,
-    metrics: Vec<(SocketAddr, TcpListener)>,
+    client: Vec<Listening>,
+    client_http: Vec<Listening>,
+    metrics: Vec<Listening>,
 }
 
 impl Server {
-    /// Opens the sockets and the member; requests are served from here on.
+    /// Opens the sockets and the member; requests are served from here on. While a new member waits
+    /// for the others with which it founds a cluster, clients are told so.
     pub async fn open(config: Config) -> Result<Self, ServerError> {
+        let bind = |urls: &[ListenUrl], flag| listen::bind(urls, flag, &config);
         let sockets = Sockets {
-            client: listen::bind(&config.listen_client, &config)?,
-            client_http: listen::bind(&config.listen_client_http, &config)?,
-            metrics: listen::bind(&config.listen_metrics, &config)?,
+            client: bind(&config.listen_client, "listen-client-urls")?,
+            client_http: bind(&config.listen_client_http, "listen-client-http-urls")?,
+            metrics: bind(&config.listen_metrics, "listen-metrics-urls")?,
         };
-        let peer_sockets = listen::bind(&config.listen_peer, &config)?;
+        let peer_sockets = bind(&config.listen_peer, "listen-peer-urls")?;
         let client_addresses = sockets.client.iter().map(|(address, _)| *address).collect();
         if !crate::node::is_started(&config.data_dir) {
             config.verify_first_boot()?;
         }
         let mut tasks = Tasks::new();
         let opening = Opening::claim(node_config(&config))?;
+        log_listeners(&sockets, &peer_sockets);
         // Before the member is open: members that found a cluster ask each other whether they may.
         serve_peers(peer_sockets, &config, &opening, &mut tasks);
+        let waits = tasks.leave_token().child_token();
+        if let Some(reason) = opening.waits() {
+            serve_waiting(&sockets, &config, reason, &waits, &mut tasks);
+        }
         let node = opening.open(&mut tasks).await?;
+        waits.cancel();
         serve_clients(sockets, &config, &node, &mut tasks);
         Ok(Self {
             node,
@@ -132,16 +141,49 @@ async fn close(node: Node) {
     }
 }
 
-fn serve_peers(
-    sockets: Vec<(SocketAddr, TcpListener)>,
+fn log_listeners(sockets: &Sockets, peer_sockets: &[Listening]) {
+    for (address, _) in peer_sockets {
+        tracing::info!(%address, "listening for members");
+    }
+    for (address, _) in sockets.client.iter().chain(&sockets.client_http) {
+        tracing::info!(%address, "listening for clients");
+    }
+    for (address, _) in &sockets.metrics {
+        tracing::info!(%address, "listening for monitoring");
+    }
+}
+
+/// Until `end`, tells clients for whom a member waits that does not take part yet.
+fn serve_waiting(
+    sockets: &Sockets,
     config: &Config,
-    opening: &Opening,
+    reason: watch::Receiver<String>,
+    end: &CancellationToken,
     tasks: &mut Tasks,
 ) {
+    let waiting = Waiting::new(reason);
+    let all = sockets.client.iter().chain(&sockets.client_http);
+    for (_, listener) in all.chain(&sockets.metrics) {
+        let (limits, leave) = (Limits::of(config), tasks.leave_token());
+        let serving = listen::serve(listener.clone(), waiting.clone(), limits, end.clone());
+        tasks.spawn_for_clients("waiting listener", async move {
+            serving.await?;
+            // Whatever ends earlier would end the server.
+            leave.cancelled().await;
+            Ok(())
+        });
+    }
+}
+
+fn serve_peers(sockets: Vec<Listening>, config: &Config, opening: &Opening, tasks: &mut Tasks) {
     let peer = PeerServer::from_arc(opening.peer_service())
         .max_decoding_message_size(PEER_MESSAGE_BYTES_MAX)
         .max_encoding_message_size(PEER_MESSAGE_BYTES_MAX);
-    let peer = TowerToHyperService::new(Asked::new(peer, opening.metrics().clone()));
+    let peer = TowerToHyperService::new(Asked::new(
+        peer,
+        opening.metrics().clone(),
+        &texts(&config.advertise_client_urls),
+    ));
     let (limits, stop) = (Limits::of(config), tasks.stop_token());
     for (_, listener) in sockets {
         let serving = listen::serve(listener, peer.clone(), limits.clone(), stop.clone());

@@ -8,6 +8,8 @@
 mod alone;
 #[path = "process/disk.rs"]
 mod disk;
+#[path = "process/founding.rs"]
+mod founding;
 #[path = "process/kill.rs"]
 mod kill;
 #[path = "process/pause.rs"]

@@ -38,9 +38,7 @@ impl Options {
         check_heartbeat(heartbeat_interval, election_timeout)?;
         let listen_peer = self.listen(&table::LISTEN_PEER_URLS)?;
         let config = Config {
-            data_dir: self
-                .path(&table::DATA_DIR)
-                .unwrap_or_else(|| self.default_data_dir(&name)),
+            data_dir: self.data_dir(&name)?,
             listen_client: self.listen(&table::LISTEN_CLIENT_URLS)?,
             listen_client_http: self.listen(&table::LISTEN_CLIENT_HTTP_URLS)?,
             metrics: self.detail()?,
@@ -119,6 +117,21 @@ impl Options {
             Kind::Choice(_) => self.choice(opt)? == opt.default,
             _ => text == opt.default || text.is_empty(),
         })
+    }
+
+    fn data_dir(&self, name: &str) -> Result<PathBuf, ConfigError> {
+        let (text, origin) = self.raw(&table::DATA_DIR);
+        // A script's variable that is not set, most likely: it must not begin another cluster beside
+        // the one that is meant. The key without a value is in etcd's own example of a file.
+        if text.is_empty() && matches!(origin, Origin::Flag(_)) {
+            return Err(ConfigError::BadValue {
+                origin,
+                text: String::new(),
+                why: "write a directory's path, or leave the flag out".to_owned(),
+            });
+        }
+        let path = self.path(&table::DATA_DIR);
+        Ok(path.unwrap_or_else(|| self.default_data_dir(name)))
     }
 
     fn default_data_dir(&self, name: &str) -> PathBuf {

@@ -386,6 +386,49 @@ fn what_only_tunes_etcds_insides_is_taken_and_noted() {
 }
 
 #[test]
+fn every_option_that_changes_nothing_is_noted_when_it_is_set() {
+    let mut noted = 0;
+    for option in crate::config::options() {
+        let Standing::Accepted(why) = option.standing else {
+            continue;
+        };
+        // Gates have notes of their own.
+        if option.flag == "feature-gates" {
+            continue;
+        }
+        let value = match option.kind {
+            Kind::Bool if option.default == "true" => "false",
+            Kind::Bool => "true",
+            Kind::Number { .. } => "7777",
+            Kind::Duration { .. } => "7777s",
+            Kind::Choice(words) => *words.iter().find(|word| **word != option.default).unwrap(),
+            _ => "other",
+        };
+        for flag in option.spellings() {
+            let line = format!("--{flag}={value}");
+            let notes = read(&line, &[]).unwrap().notes;
+            assert_eq!(
+                notes,
+                [format!("--{flag} changes nothing: {why}")],
+                "{line}"
+            );
+            noted += 1;
+        }
+    }
+    assert!(noted > 30, "{noted} options");
+}
+
+#[test]
+fn a_data_directory_without_a_name_is_refused_where_somebody_wrote_it() {
+    assert_eq!(
+        refusal("--data-dir="),
+        "--data-dir: \"\": write a directory's path, or leave the flag out"
+    );
+    let config = read("", &[("ETCD_DATA_DIR", "")]).unwrap();
+    assert_eq!(config.data_dir, Path::new("default.gonfalon"));
+}
+
+#[test]
 fn compacted_history_is_swept_at_the_pace_asked_for() {
     for (line, batch_changes, ms) in [
         ("", 1000, 10),

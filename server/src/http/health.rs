@@ -47,9 +47,23 @@ const READYZ: &[Check] = &[
 
 /// The answer of `/health`.
 #[derive(Debug, PartialEq, Eq, Serialize)]
-struct Health {
+pub(super) struct Health {
     health: &'static str,
     reason: String,
+}
+
+impl Health {
+    /// That something is wrong.
+    pub(super) fn bad(reason: String) -> Self {
+        let health = "false";
+        Self { health, reason }
+    }
+}
+
+impl std::fmt::Display for Health {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&serde_json::to_string(self).expect("two strings are JSON"))
+    }
 }
 
 /// Adds the pages to `router`.
@@ -89,11 +103,14 @@ async fn health(
     let is_serializable = values(&pairs, "serializable").first() == Some(&"true");
     let found = diagnose(&pages, &values(&pairs, "exclude"), is_serializable).await;
     pages.metrics.health.answered(found.is_ok());
-    let health = Health {
-        health: if found.is_ok() { "true" } else { "false" },
-        reason: found.err().unwrap_or_default(),
+    let health = match found {
+        Ok(()) => Health {
+            health: "true",
+            reason: String::new(),
+        },
+        Err(reason) => Health::bad(reason),
     };
-    let text = serde_json::to_string(&health).expect("two strings are JSON");
+    let text = health.to_string();
     if health.health == "true" {
         // JSON that calls itself text: etcd sets no type, and Go guesses this one.
         return ([(CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response();

@@ -48,7 +48,7 @@ impl Client {
         let answer = service_fn(async |_| {
             Ok::<_, std::convert::Infallible>(Response::new(Full::<bytes::Bytes>::default()))
         });
-        tokio::spawn(serve(listener, answer, limits, stop.clone()));
+        tokio::spawn(serve(Arc::new(listener), answer, limits, stop.clone()));
         let stream = TcpStream::connect(address).await.unwrap();
         Self { stream, stop }
     }
@@ -86,7 +86,7 @@ impl Client {
             tokio::time::advance(time / 50).await;
             is_closed = match self.stream.try_read(&mut [0; 1024]) {
                 Ok(read) => read == 0,
-                Err(error) => error.kind() != std::io::ErrorKind::WouldBlock,
+                Err(error) => error.kind() != ErrorKind::WouldBlock,
             };
         }
         tokio::time::resume();

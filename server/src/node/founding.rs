@@ -13,15 +13,17 @@ use gonfalon_core::MemberId;
 use gonfalon_core::command::Batch;
 use openraft::entry::EntryPayload;
 use openraft::storage::RaftLogReader;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tonic::Status;
 
 use super::identity::{DataDir, Identity, cluster_id, is_started, member_id};
 use super::peer_service::PeerService;
 use super::peers::{Peers, SharedPeers};
-use super::start::{NodeConfig, OpenError};
+use super::plan::Plan;
+use super::start::{InitialMember, NodeConfig, OpenError};
 use super::{IdentityError, Node};
-use crate::limits::{FOUNDING_REPORT, FOUNDING_RETRY};
+use crate::limits::{FOUNDING_PATIENCE, FOUNDING_REPORT, FOUNDING_RETRY};
 use crate::raft::{Payload, PeerNode};
 use crate::storage::LogStore;
 use crate::store::Store;
@@ -34,6 +36,9 @@ pub struct Opening {
     pub(super) identity: Identity,
     pub(super) peers: SharedPeers,
     service: Arc<PeerService>,
+    plan: Plan,
+    /// Why clients cannot be served yet.
+    waits: watch::Sender<String>,
     /// Whether the directory has no identity yet.
     is_nameless: bool,
     /// Whether it has no log: it never took part, or has lost all.
@@ -64,6 +69,15 @@ impl Opening {
                 if config.check_identity {
                     dir.check(&found, &wanted)?;
                 }
+                if found.name != wanted.name {
+                    tracing::warn!(
+                        name = wanted.name,
+                        founded_as = found.name,
+                        dir = %config.data_dir.display(),
+                        "--name is not the one that this data directory was made with: is it the \
+                         right directory?"
+                    );
+                }
                 Identity {
                     name: wanted.name,
                     ..found
@@ -72,9 +86,18 @@ impl Opening {
             None => wanted,
         };
         let is_new = config.is_founder && !dir.has_log();
+        tracing::info!(
+            dir = %config.data_dir.display(),
+            member = %identity.member_id,
+            name = identity.name,
+            is_new,
+            "opening the data directory"
+        );
+        let plan = Plan::of(&config);
         let (timeout, metrics) = (config.request_timeout(), config.metrics.clone());
         let peers = Arc::new(Peers::new(&identity, timeout, metrics));
-        let service = PeerService::new(identity.clone(), is_new, dir.join("incoming"));
+        let told = is_new.then(|| plan.clone());
+        let service = PeerService::new(identity.clone(), told, dir.join("incoming"));
         if is_new {
             // Before they can call: what is answered to a stranger is not counted.
             for (id, node) in others(&config, &identity) {
@@ -83,12 +106,16 @@ impl Opening {
                 }
             }
         }
+        let names = others(&config, &identity).into_keys();
+        let waits = watch::Sender::new(waits_for(names.map(|id| name_of(&config, id))));
         Ok(Self {
             config,
             dir,
             identity,
             peers,
             service: Arc::new(service),
+            plan,
+            waits,
             is_nameless,
             is_new,
         })
@@ -97,6 +124,12 @@ impl Opening {
     /// What answers the other members, from now on and for as long as this one runs.
     pub fn peer_service(&self) -> Arc<PeerService> {
         self.service.clone()
+    }
+
+    /// Why clients cannot be served yet, if others are asked first.
+    pub fn waits(&self) -> Option<watch::Receiver<String>> {
+        let asks = self.is_new && !others(&self.config, &self.identity).is_empty();
+        asks.then(|| self.waits.subscribe())
     }
 
     /// Where everything is counted.
@@ -131,13 +164,14 @@ impl Opening {
     async fn ask(&self) -> Result<(), OpenError> {
         let others = others(&self.config, &self.identity);
         let quorum = others.len().div_ceil(2) + 1;
-        let mut reported = Instant::now();
+        let mut next_report = Instant::now() + FOUNDING_PATIENCE;
+        let mut told = Vec::new();
         loop {
             // All of them each time, even if fewer would do: whoever knows is heard.
             let asked = others.keys().map(|&id| self.peers.is_started(id));
             let answers = futures::future::join_all(asked).await;
             let answers: Vec<_> = others.keys().copied().zip(answers).collect();
-            if let Some((knower, _)) = answers.iter().find(|(_, a)| matches!(a, Ok(true))) {
+            if let Some((knower, _)) = answers.iter().find(|(_, a)| matches!(a, Ok((true, _)))) {
                 return Err(IdentityError::Lost {
                     dir: self.config.data_dir.clone(),
                     member: self.identity.member_id,
@@ -146,31 +180,99 @@ impl Opening {
                 .into());
             }
             let answered = answers.iter().filter(|(_, answer)| answer.is_ok()).count();
-            if answered + 1 >= quorum {
+            let is_enough = answered + 1 >= quorum;
+            let is_due = Instant::now() >= next_report;
+            let differing = self.differing(&answers);
+            if is_due || differing != told {
+                report_differing(&differing);
+                told = differing;
+            }
+            if is_enough {
                 return Ok(());
             }
-            if reported.elapsed() >= FOUNDING_REPORT {
-                reported = Instant::now();
-                report(&answers, quorum - 1 - answered);
+            if is_due {
+                next_report = Instant::now() + FOUNDING_REPORT;
+                self.report_silent(&answers);
             }
+            let silent = answers.iter().filter(|(_, answer)| answer.is_err());
+            let names = silent.map(|(id, _)| name_of(&self.config, *id));
+            self.waits.send_replace(waits_for(names));
             tokio::time::sleep(FOUNDING_RETRY).await;
+        }
+    }
+
+    /// Who was told something else about the cluster, by name, and what.
+    fn differing(&self, answers: &[(u64, Started)]) -> Vec<(String, String)> {
+        let differing = answers.iter().filter_map(|(id, answer)| {
+            let plan = match answer {
+                Ok((_, plan)) => plan.clone(),
+                Err(status) => Plan::read(status.metadata()),
+            };
+            let name = name_of(&self.config, *id);
+            let differences = self.plan.differences(&plan?, &name)?;
+            Some((name, differences))
+        });
+        differing.collect()
+    }
+
+    /// Says for whom a new member waits.
+    fn report_silent(&self, answers: &[(u64, Started)]) {
+        for (id, answer) in answers {
+            if let Err(status) = answer {
+                let (name, error) = (name_of(&self.config, *id), innermost(status));
+                tracing::warn!(
+                    name,
+                    error,
+                    "this member is new and waits for another member to found the cluster"
+                );
+            }
         }
     }
 }
 
-/// Says for whom a new member waits.
-fn report(answers: &[(u64, Result<bool, Status>)], missing: usize) {
-    for (id, answer) in answers {
-        if let Err(status) = answer {
-            let member = format_args!("{id:x}");
-            tracing::warn!(
-                %member,
-                error = status.message(),
-                missing,
-                "this member is new and waits for answers of other members"
-            );
-        }
+fn report_differing(differing: &[(String, String)]) {
+    for (name, differences) in differing {
+        tracing::warn!(
+            name,
+            differences,
+            "another member was started with other flags than this one"
+        );
     }
+}
+
+/// Whether this member was started before, as another knows it, and what that one was told.
+type Started = Result<(bool, Option<Plan>), Status>;
+
+/// What clients are told meanwhile.
+fn waits_for(names: impl Iterator<Item = String>) -> String {
+    let mut names: Vec<_> = names.collect();
+    names.sort_unstable();
+    let members = if names.len() == 1 {
+        "member"
+    } else {
+        "members"
+    };
+    format!(
+        "waiting for {members} {} to found the cluster",
+        names.join(", ")
+    )
+}
+
+/// What the flags call a founder.
+fn name_of(config: &NodeConfig, id: u64) -> String {
+    let is_meant =
+        |member: &&InitialMember| member_id(&member.peer_urls, &config.initial_token).get() == id;
+    let found = config.initial_members.iter().find(is_meant);
+    found.map_or_else(|| format!("{id:x}"), |member| member.name.clone())
+}
+
+/// What a person wants to know of a failed call: that the connection was refused, say.
+fn innermost(status: &Status) -> String {
+    let mut inner: Option<&dyn std::error::Error> = std::error::Error::source(status);
+    while let Some(source) = inner.and_then(std::error::Error::source) {
+        inner = Some(source);
+    }
+    inner.map_or_else(|| status.message().to_owned(), ToString::to_string)
 }
 
 /// The members of the first membership.

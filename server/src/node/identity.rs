@@ -96,8 +96,11 @@ pub enum IdentityError {
          --data-dir"
     )]
     Etcds(PathBuf),
+    /// It is no directory.
+    #[error("data directory {0} is not a directory; use another --data-dir")]
+    NotADirectory(PathBuf),
     /// The identity file cannot be understood.
-    #[error("{path}: {why}")]
+    #[error("{path} is damaged: {why}; restore it from a copy of the data directory")]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -180,6 +183,9 @@ impl DataDir {
         // Where etcd keeps its own; nothing must be written beside it.
         if !is_started(path) && path.join("member").is_dir() {
             return Err(IdentityError::Etcds(path.to_owned()));
+        }
+        if path.exists() && !path.is_dir() {
+            return Err(IdentityError::NotADirectory(path.to_owned()));
         }
         make_private_dir(path).map_err(io)?;
         let lock = File::options()

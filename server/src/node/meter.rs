@@ -8,13 +8,16 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::StdError;
+use tonic::server::NamedService;
 use tower::Service;
 
 use super::peers::FROM;
+use crate::listen::is_grpc;
 use crate::metrics::{Metrics, Peer};
 
 /// What this member asks of another.
@@ -65,17 +68,38 @@ where
 pub(crate) struct Asked<S> {
     inner: S,
     metrics: Arc<Metrics>,
+    /// What a client is told that has come to the wrong port.
+    advice: Arc<str>,
 }
 
 impl<S> Asked<S> {
-    pub(crate) fn new(inner: S, metrics: Arc<Metrics>) -> Self {
-        Self { inner, metrics }
+    /// `client_urls` are where clients should go.
+    pub(crate) fn new(inner: S, metrics: Arc<Metrics>, client_urls: &[String]) -> Self {
+        let urls = client_urls.join(",");
+        let advice =
+            format!("this is where members talk to each other; clients are served at {urls}");
+        Self {
+            inner,
+            metrics,
+            advice: advice.into(),
+        }
+    }
+
+    /// The answer to what no member asks.
+    fn turned_away<B>(&self, request: &Request<B>) -> Response<Body> {
+        if is_grpc(request.headers()) {
+            return Status::unimplemented(&*self.advice).into_http();
+        }
+        let text = format!("{}\n", self.advice);
+        let mut page = Response::new(Body::new(text));
+        *page.status_mut() = StatusCode::NOT_FOUND;
+        page
     }
 }
 
 impl<S, B> Service<Request<B>> for Asked<S>
 where
-    S: Service<Request<Metered<B>>, Response = Response<Body>, Error = Infallible>,
+    S: Service<Request<Metered<B>>, Response = Response<Body>, Error = Infallible> + NamedService,
     S::Future: Send + 'static,
 {
     type Response = Response<Metered<Body>>;
@@ -87,6 +111,18 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
+        let path = request.uri().path().strip_prefix('/');
+        if path
+            .and_then(|path| path.split_once('/'))
+            .is_none_or(|(name, _)| name != S::NAME)
+        {
+            let answer = self.turned_away(&request);
+            let nobody = Meter {
+                peer: Err((self.metrics.clone(), None)),
+                way: Way::Sent,
+            };
+            return std::future::ready(Ok(answer.map(|body| Metered::new(body, nobody)))).boxed();
+        }
         let asks = request.headers().get(FROM);
         let asks = asks.and_then(|id| u64::from_str_radix(id.to_str().ok()?, 16).ok());
         let meter = |way| Meter {

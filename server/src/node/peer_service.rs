@@ -17,6 +17,7 @@ use openraft::raft::{
 use tonic::{Request, Response, Status, Streaming};
 
 use super::peers::{CLUSTER_ID, DISCARDED, FROM, ForwardError, NOT_PROPOSED, TO};
+use super::plan::Plan;
 use super::propose::classify_write;
 use super::read::own_index;
 use super::snapshot::Receiver;
@@ -31,8 +32,8 @@ use crate::raft::{
 #[derive(Debug)]
 pub struct PeerService {
     identity: Identity,
-    /// Whether it began without data: then it knows of no member that was started.
-    is_new: bool,
+    /// What it was told, if it began without data: then it knows of no member that was started.
+    plan: Option<Plan>,
     /// None until the member takes part: nothing but `IsStarted` is answered before.
     node: OnceLock<Node>,
     /// Where snapshots are received, one directory each.
@@ -41,11 +42,12 @@ pub struct PeerService {
 }
 
 impl PeerService {
-    /// Answers for the member `identity`; snapshots are received below `incoming`.
-    pub(super) fn new(identity: Identity, is_new: bool, incoming: PathBuf) -> Self {
+    /// Answers for the member `identity`, with a `plan` if it is new; snapshots are received below
+    /// `incoming`.
+    pub(super) fn new(identity: Identity, plan: Option<Plan>, incoming: PathBuf) -> Self {
         Self {
             identity,
-            is_new,
+            plan,
             node: OnceLock::new(),
             incoming,
             received: AtomicU64::new(0),
@@ -60,9 +62,9 @@ impl PeerService {
 
     /// Refuses calls that are meant for another cluster or another member.
     fn check_address<T>(&self, request: &Request<T>) -> Result<(), Status> {
-        for (name, own) in [
-            (CLUSTER_ID, self.identity.cluster_id),
-            (TO, self.identity.member_id.get()),
+        for (name, what, own) in [
+            (CLUSTER_ID, "a member of cluster", self.identity.cluster_id),
+            (TO, "member", self.identity.member_id.get()),
         ] {
             let meant = request
                 .metadata()
@@ -70,7 +72,7 @@ impl PeerService {
                 .and_then(|value| value.to_str().ok());
             if meant.and_then(|id| u64::from_str_radix(id, 16).ok()) != Some(own) {
                 return Err(Status::permission_denied(format!(
-                    "this is {name} {own:x}; the call is for {}",
+                    "this is {what} {own:x}; the call is for {}",
                     meant.unwrap_or("nobody")
                 )));
             }
@@ -300,14 +302,19 @@ impl Peer for PeerService {
         &self,
         request: Request<pb::IsStartedRequest>,
     ) -> Result<Response<pb::IsStartedResponse>, Status> {
-        let started = if self.is_new && self.node.get().is_none() {
-            self.check_address(&request)?;
-            false
-        } else {
+        let plan = self.plan.as_ref().filter(|_| self.node.get().is_none());
+        let Some(plan) = plan else {
             let node = self.check(&request)?;
-            node.is_started(MemberId::new(request.into_inner().member))
+            let started = node.is_started(MemberId::new(request.into_inner().member));
+            return Ok(Response::new(pb::IsStartedResponse { started }));
         };
-        Ok(Response::new(pb::IsStartedResponse { started }))
+        if let Err(mut refused) = self.check_address(&request) {
+            plan.write(refused.metadata_mut());
+            return Err(refused);
+        }
+        let mut response = Response::new(pb::IsStartedResponse { started: false });
+        plan.write(response.metadata_mut());
+        Ok(response)
     }
 
     async fn read_index(

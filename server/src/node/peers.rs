@@ -18,6 +18,7 @@ use tonic::{Code, Request, Status};
 
 use super::dial::Dial;
 use super::meter::Asking;
+use super::plan::Plan;
 use super::{Identity, LeaseRemaining};
 use crate::limits::{PEER_MESSAGE_BYTES_MAX, PROBE_TIMEOUT};
 use crate::metrics::{self, Metrics};
@@ -208,12 +209,14 @@ impl Peers {
         client.ping(request).await.map(drop)
     }
 
-    /// Asks `member` whether it knows this member as one that was started before.
-    pub(super) async fn is_started(&self, member: u64) -> Result<bool, Status> {
+    /// Asks `member` whether it knows this member as one that was started before; with its plan, if
+    /// it is new too.
+    pub(super) async fn is_started(&self, member: u64) -> Result<(bool, Option<Plan>), Status> {
         let mut request = Request::new(pb::IsStartedRequest { member: self.own });
         request.set_timeout(PROBE_TIMEOUT);
         let response = self.other(member)?.is_started(request).await?;
-        Ok(response.into_inner().started)
+        let plan = Plan::read(response.metadata());
+        Ok((response.into_inner().started, plan))
     }
 
     /// Asks `leader` up to where a linearizable read must have applied.

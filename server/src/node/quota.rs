@@ -33,7 +33,9 @@ impl Node {
             tracing::warn!(
                 size_bytes,
                 quota_bytes,
-                "the database has reached its quota"
+                "the database has reached its quota, and writes are refused; compact old history, \
+                 defragment, and disarm the NOSPACE alarm, or start with a larger \
+                 --quota-backend-bytes"
             );
             let command = Command::Alarm(AlarmChange {
                 activate: true,

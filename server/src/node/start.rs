@@ -328,6 +328,7 @@ impl Node {
         let mut led_term = None;
         let mut elected_term = None;
         let mut leader = None;
+        let mut told = None;
         let mut membership = None;
         loop {
             let (running, term, now_leader, now_membership) = {
@@ -347,6 +348,14 @@ impl Node {
                 self.store().metrics().raft.leader_changes.inc();
                 leader = now_leader;
             }
+            if now_leader != told {
+                match now_leader.map(MemberId::new) {
+                    Some(leader) if leader == self.identity().member_id => {}
+                    Some(leader) => tracing::info!(%leader, "following a leader"),
+                    None => tracing::info!("no leader is known"),
+                }
+                told = now_leader;
+            }
             if membership.as_ref() != Some(&now_membership) {
                 self.learn_peers(now_membership.nodes());
                 membership = Some(now_membership);
@@ -362,6 +371,7 @@ impl Node {
                     Some(term) if self.begin_leading(term).await => Some(term),
                     Some(_) => None,
                     None => {
+                        tracing::info!("not leading any more");
                         self.stop_leading();
                         None
                     }

@@ -45,7 +45,7 @@ fn assert_empty(dir: &Path) {
 
 #[test]
 fn what_cannot_be_understood_is_refused_before_anything_is_written() {
-    let cases: [(&[&str], i32, &[&str]); 7] = [
+    let cases: [(&[&str], i32, &[&str]); 8] = [
         (
             &["--data-dri", "d"],
             2,
@@ -72,6 +72,11 @@ fn what_cannot_be_understood_is_refused_before_anything_is_written() {
             &["heartbeat", "election"],
         ),
         (&["--config-file", "missing.yml"], 1, &["missing.yml"]),
+        (
+            &["--data-dir", ""],
+            2,
+            &["--data-dir", "a directory's path"],
+        ),
         (
             &["--initial-cluster-state", "existing"],
             1,
@@ -108,7 +113,10 @@ fn a_port_in_use_is_refused_before_anything_is_written() {
         format!("http://127.0.0.1:{port}"),
         format!("http://127.0.0.1:{}", free_port().expect("a port")),
     );
-    for (client, peer) in [(&taken_url, &free_url), (&free_url, &taken_url)] {
+    for (client, peer, flag) in [
+        (&taken_url, &free_url, "--listen-client-urls"),
+        (&free_url, &taken_url, "--listen-peer-urls"),
+    ] {
         let dir = TempDir::new().expect("a directory");
         let args = [
             "--listen-client-urls",
@@ -123,9 +131,41 @@ fn a_port_in_use_is_refused_before_anything_is_written() {
             &format!("default={peer}"),
         ];
         let output = serve(dir.path(), &args);
-        assert_refused(&output, 1, &[&port.to_string(), "in use"]);
+        let port = port.to_string();
+        assert_refused(&output, 1, &[&port, "in use", flag, "another port"]);
         assert_empty(dir.path());
     }
+}
+
+#[test]
+fn a_data_directory_that_is_none_or_damaged_is_refused_and_named() {
+    let peer = format!("http://127.0.0.1:{}", free_port().expect("a port"));
+    let client = format!("http://127.0.0.1:{}", free_port().expect("a port"));
+    let flags = [
+        "--data-dir",
+        "data",
+        "--listen-client-urls",
+        &client,
+        "--advertise-client-urls",
+        &client,
+        "--listen-peer-urls",
+        &peer,
+    ];
+    let dir = TempDir::new().expect("a directory");
+    std::fs::write(dir.path().join("data"), "a file").expect("writable");
+    let output = serve(dir.path(), &flags);
+    assert_refused(&output, 1, &["data directory data is not a directory"]);
+
+    let dir = TempDir::new().expect("a directory");
+    let data = dir.path().join("data");
+    std::fs::create_dir(&data).expect("writable");
+    std::fs::write(data.join("identity.json"), "{").expect("writable");
+    let output = serve(dir.path(), &flags);
+    assert_refused(
+        &output,
+        1,
+        &["data/identity.json is damaged", "restore it from a copy"],
+    );
 }
 
 /// Every file below `dir` with its bytes.
