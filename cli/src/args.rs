@@ -1,7 +1,9 @@
 //! The command line: global flags and the commands.
 
+use std::ffi::OsString;
 use std::time::Duration;
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory as _, Parser, Subcommand};
 use gonfalon_server::config::{self, Kind, Standing};
 
@@ -9,7 +11,7 @@ use crate::commands::{
     alarm, check, compact, completion, defrag, del, elect, endpoint, get, lease, lock, member,
     move_leader, put, snapshot, txn, watch,
 };
-use crate::failure::{EXIT_CODES, Failure};
+use crate::failure::{AFTER_HELP, Failure};
 use crate::output::Format;
 use crate::parse;
 
@@ -45,7 +47,7 @@ const REFUSED: [(&str, &str); 8] = [
     version,
     arg_required_else_help = true,
     subcommand_help_heading = "Commands",
-    after_help = EXIT_CODES,
+    after_help = AFTER_HELP,
     max_term_width = 100,
 )]
 pub(crate) struct Cli {
@@ -55,43 +57,30 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
-/// Flags that every command has. Each is also a variable; etcdctl's `ETCDCTL_*` are understood.
+/// Flags that every command has. Each is also a variable, which is read by [`Global::settle`].
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
     /// Servers, with commas; if one cannot be reached, the next is tried [default: 127.0.0.1:2379]
-    #[arg(
-        long,
-        global = true,
-        value_delimiter = ',',
-        env = "GONFALON_ENDPOINTS",
-        hide_env_values = true
-    )]
+    #[arg(long, global = true, value_delimiter = ',', value_name = "LIST")]
     endpoints: Vec<String>,
     /// How long to wait for a connection [default: 2s]
-    #[arg(long, global = true, value_parser = parse::timeout, env = "GONFALON_DIAL_TIMEOUT", hide_env_values = true)]
+    #[arg(long, global = true, value_parser = parse::timeout, value_name = "TIME")]
     dial_timeout: Option<Duration>,
     /// How long a command may take, without the connection [default: 5s]
-    #[arg(long, global = true, value_parser = parse::timeout, env = "GONFALON_COMMAND_TIMEOUT", hide_env_values = true)]
+    #[arg(long, global = true, value_parser = parse::timeout, value_name = "TIME")]
     command_timeout: Option<Duration>,
     /// How often an idle connection is pinged, at least 10s apart [default: 10s]
-    #[arg(long, global = true, value_parser = parse::timeout, env = "GONFALON_KEEPALIVE_TIME", hide_env_values = true)]
+    #[arg(long, global = true, value_parser = parse::timeout, value_name = "TIME")]
     keepalive_time: Option<Duration>,
     /// How long such a ping may go unanswered [default: 6s]
-    #[arg(long, global = true, value_parser = parse::timeout, env = "GONFALON_KEEPALIVE_TIMEOUT", hide_env_values = true)]
+    #[arg(long, global = true, value_parser = parse::timeout, value_name = "TIME")]
     keepalive_timeout: Option<Duration>,
     /// How answers are written: for people, or as etcdctl does [default: human]
-    #[arg(
-        short,
-        long,
-        global = true,
-        value_enum,
-        env = "GONFALON_WRITE_OUT",
-        hide_env_values = true
-    )]
+    #[arg(short, long, global = true, value_enum, value_name = "FORMAT")]
     write_out: Option<Format>,
     /// Write keys and values in hexadecimal
-    #[arg(long, global = true, env = "GONFALON_HEX", hide_env_values = true)]
+    #[arg(long, global = true)]
     hex: bool,
     /// Connections are not encrypted: the only way yet, so that =false is refused
     #[arg(
@@ -101,9 +90,7 @@ pub(crate) struct Global {
         require_equals = true,
         default_missing_value = "true",
         value_parser = parse::go_boolean,
-        value_name = "BOOL",
-        env = "GONFALON_INSECURE_TRANSPORT",
-        hide_env_values = true
+        value_name = "BOOL"
     )]
     insecure_transport: Option<bool>,
 }
@@ -121,9 +108,13 @@ pub(crate) struct Settings {
 }
 
 impl Global {
-    /// Fills in etcdctl's variables and the defaults.
+    /// Fills in the variables, `GONFALON_X` before etcdctl's `ETCDCTL_X`, and the defaults. A variable
+    /// that is empty is not set, as with etcdctl.
     pub(crate) fn settle(self) -> Result<Settings, Failure> {
-        self.settle_with(|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
+        self.settle_with(|name| {
+            let text = std::env::var_os(name)?.to_string_lossy().into_owned();
+            (!text.is_empty()).then_some(text)
+        })
     }
 
     fn settle_with(self, var: impl Fn(&str) -> Option<String>) -> Result<Settings, Failure> {
@@ -133,35 +124,27 @@ impl Global {
             None => read(&var, name, parse::timeout).map(|set| set.unwrap_or(default)),
         };
         let endpoints = if self.endpoints.is_empty() {
-            let set = var("ETCDCTL_ENDPOINTS").unwrap_or_else(|| ENDPOINTS.to_owned());
-            set.split(',').map(str::to_owned).collect()
+            let list = |text: &str| Ok(text.split(',').map(str::to_owned).collect());
+            read(&var, "ENDPOINTS", list)?.unwrap_or_else(|| vec![ENDPOINTS.to_owned()])
         } else {
             self.endpoints
         };
         let format = match self.write_out {
             Some(format) => format,
-            None => read(&var, "ETCDCTL_WRITE_OUT", |text| {
+            None => read(&var, "WRITE_OUT", |text| {
                 <Format as clap::ValueEnum>::from_str(text, false)
             })?
             .unwrap_or(Format::Human),
         };
-        let hex = read(&var, "ETCDCTL_HEX", parse::go_boolean)?;
+        let hex = read(&var, "HEX", parse::go_boolean)?;
         Ok(Settings {
             endpoints,
-            dial_timeout: duration(self.dial_timeout, "ETCDCTL_DIAL_TIMEOUT", DIAL_TIMEOUT)?,
-            command_timeout: duration(
-                self.command_timeout,
-                "ETCDCTL_COMMAND_TIMEOUT",
-                COMMAND_TIMEOUT,
-            )?,
-            keepalive_time: duration(
-                self.keepalive_time,
-                "ETCDCTL_KEEPALIVE_TIME",
-                KEEPALIVE_TIME,
-            )?,
+            dial_timeout: duration(self.dial_timeout, "DIAL_TIMEOUT", DIAL_TIMEOUT)?,
+            command_timeout: duration(self.command_timeout, "COMMAND_TIMEOUT", COMMAND_TIMEOUT)?,
+            keepalive_time: duration(self.keepalive_time, "KEEPALIVE_TIME", KEEPALIVE_TIME)?,
             keepalive_timeout: duration(
                 self.keepalive_timeout,
-                "ETCDCTL_KEEPALIVE_TIMEOUT",
+                "KEEPALIVE_TIMEOUT",
                 KEEPALIVE_TIMEOUT,
             )?,
             format,
@@ -182,7 +165,7 @@ impl Global {
         }
         let insecure = match self.insecure_transport {
             Some(given) => Some(given),
-            None => read(&var, "ETCDCTL_INSECURE_TRANSPORT", parse::go_boolean)?,
+            None => read(&var, "INSECURE_TRANSPORT", parse::go_boolean)?,
         };
         if insecure == Some(false) {
             return Err(Failure::usage(
@@ -193,24 +176,73 @@ impl Global {
     }
 }
 
+/// What the variables of a flag say: the first that is set counts.
 fn read<T>(
     var: impl Fn(&str) -> Option<String>,
-    name: &str,
+    flag: &str,
     parse: impl Fn(&str) -> Result<T, String>,
 ) -> Result<Option<T>, Failure> {
-    let Some(text) = var(name) else {
-        return Ok(None);
-    };
-    parse(&text)
-        .map(Some)
-        .map_err(|why| Failure::usage(format!("{name}: {text:?}: {why}")))
+    for prefix in ["GONFALON_", "ETCDCTL_"] {
+        let name = format!("{prefix}{flag}");
+        if let Some(text) = var(&name) {
+            return parse(&text)
+                .map(Some)
+                .map_err(|why| Failure::usage(format!("{name}: {text:?}: {why}")));
+        }
+    }
+    Ok(None)
 }
 
-/// The whole command line, with the options of `serve` too: for the help and for completion.
+/// The whole command line, with `serve`: for reading it and for the help.
 ///
-/// `serve` itself is not read with it. Its options are in Go's syntax, so that etcd's command lines
-/// work, and come from the server's own table.
+/// The help of a command has the flags of that command, and of the global ones only the names: all
+/// of them explained would fill a screen before the command's own are seen.
 pub(crate) fn command() -> clap::Command {
+    let whole = Cli::command();
+    let globals: Vec<_> = whole
+        .get_arguments()
+        .filter(|arg| arg.is_global_set())
+        .map(|arg| arg.clone().hide(true))
+        .collect();
+    let names = globals.iter().filter_map(|arg| {
+        let long = arg.get_long()?;
+        Some(match arg.get_short() {
+            Some(short) => format!("-{short}/--{long}"),
+            None => format!("--{long}"),
+        })
+    });
+    let names: Vec<_> = names.collect();
+    let after = format!(
+        "Global options (`gonfalon --help` explains them): {}",
+        names.join(", ")
+    );
+    whole
+        .mut_subcommands(|command| brief(command, &globals, &after))
+        .subcommand(serve())
+}
+
+/// A command, and those below it, with the global flags hidden from the help.
+fn brief(command: clap::Command, globals: &[clap::Arg], after: &str) -> clap::Command {
+    command
+        .mut_subcommands(|command| brief(command, globals, after))
+        .args(globals)
+        .after_help(after.to_owned())
+}
+
+/// The whole command line for scripts that complete it: `serve` has its own options and no others.
+pub(crate) fn completed() -> clap::Command {
+    let mut whole = Cli::command().subcommand(serve());
+    whole.set_bin_name("gonfalon");
+    // Here the global flags go to all commands, of which `serve` is none.
+    whole.build();
+    whole.mut_subcommand("serve", |_| serve().bin_name("gonfalon serve"))
+}
+
+/// `serve` with its options, for the help and for completion.
+///
+/// It is not read with this. Its options are in Go's syntax, so that etcd's command lines work, and
+/// come from the server's own table.
+fn serve() -> clap::Command {
     let mut serve = clap::Command::new("serve").about("Run a server");
     for option in config::options().filter(|option| option.standing == Standing::Used) {
         let arg = clap::Arg::new(option.flag)
@@ -222,7 +254,22 @@ pub(crate) fn command() -> clap::Command {
             _ => arg,
         });
     }
-    Cli::command().subcommand(serve.display_order(0))
+    serve.display_order(0)
+}
+
+/// What a command line of etcdctl asks for that is not there; none if it is wrong in another way.
+pub(crate) fn absent(error: &clap::Error, argv: &[OsString]) -> Option<Failure> {
+    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else {
+        return None;
+    };
+    let of_member = argv.iter().any(|word| word == "member");
+    Some(Failure::usage(match word.as_str() {
+        "user" | "role" | "auth" => format!("{word}: users and roles are not there yet"),
+        "add" | "remove" | "update" | "promote" if of_member => {
+            format!("member {word}: members cannot be added, removed or changed yet")
+        }
+        _ => return None,
+    }))
 }
 
 /// What can be done.
@@ -311,6 +358,72 @@ mod tests {
         assert_eq!(settings.endpoints, ["c:3"]);
         assert_eq!(settings.command_timeout, Duration::from_secs(1));
         assert_eq!(settings.format, Format::Fields);
+    }
+
+    #[test]
+    fn our_variables_go_before_etcdctls() {
+        let vars = [
+            ("ETCDCTL_ENDPOINTS", "a:1"),
+            ("GONFALON_ENDPOINTS", "b:2,c:3"),
+            ("ETCDCTL_DIAL_TIMEOUT", "1s"),
+            ("GONFALON_DIAL_TIMEOUT", "3s"),
+        ];
+        let settings = settle("g version", &vars).unwrap();
+        assert_eq!(settings.endpoints, ["b:2", "c:3"]);
+        assert_eq!(settings.dial_timeout, Duration::from_secs(3));
+    }
+
+    #[test]
+    fn the_help_of_each_command_fits_a_screen() {
+        fn check(command: &mut clap::Command) {
+            for help in [command.render_help(), command.render_long_help()] {
+                let help = help.to_string();
+                let lines = help.lines().count();
+                assert!(lines <= 40, "{lines} lines:\n{help}");
+            }
+            let names: Vec<_> = command
+                .get_subcommands()
+                .map(|c| c.get_name().to_owned())
+                .collect();
+            for name in names.iter().filter(|name| *name != "serve") {
+                check(command.find_subcommand_mut(name).unwrap());
+            }
+        }
+        let mut whole = command();
+        whole.build();
+        let names: Vec<_> = whole
+            .get_subcommands()
+            .map(|c| c.get_name().to_owned())
+            .collect();
+        for name in names.iter().filter(|name| *name != "serve") {
+            check(whole.find_subcommand_mut(name).unwrap());
+        }
+        let whole = whole.render_help().to_string();
+        for flag in ["--endpoints", "--keepalive-timeout", "--insecure-transport"] {
+            assert!(
+                whole.contains(&format!("{flag} <")) || whole.contains(&format!("{flag}[")),
+                "{whole}"
+            );
+        }
+    }
+
+    #[test]
+    fn serve_is_completed_with_its_own_options_alone() {
+        let whole = completed();
+        let flags = |name: &str| {
+            let command = whole.find_subcommand(name).unwrap();
+            command
+                .get_arguments()
+                .filter_map(clap::Arg::get_long)
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        assert!(flags("get").contains(&"endpoints".to_owned()));
+        let serve = flags("serve");
+        assert!(serve.contains(&"data-dir".to_owned()));
+        for foreign in ["endpoints", "write-out", "hex", "dial-timeout"] {
+            assert!(!serve.contains(&foreign.to_owned()), "{foreign}");
+        }
     }
 
     #[test]

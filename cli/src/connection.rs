@@ -214,10 +214,11 @@ fn broke(status: &Status) -> bool {
     code && std::error::Error::source(status).is_some()
 }
 
-/// Whether a write that ended so may have taken place: unless it was refused for want of a leader,
-/// a server may have proposed it.
+/// Whether a write that ended so may have taken place: unless it was refused for want of a leader or
+/// of a cluster, a server may have proposed it.
 fn may_have_happened(status: &Status) -> bool {
-    status.message() != "etcdserver: no leader"
+    let text = status.message();
+    text != "etcdserver: no leader" && !text.ends_with("to found the cluster")
 }
 
 /// Clients for each service, with no limit on the size of an answer: the server has its own.

@@ -6,15 +6,19 @@ use std::process::ExitCode;
 
 use tonic::{Code, Status};
 
-/// The table of exit codes, as `--help` shows it.
-pub(crate) const EXIT_CODES: &str = "\
+/// What stands below `gonfalon --help`: variables and exit codes.
+pub(crate) const AFTER_HELP: &str = "\
+Each global option is also a variable: GONFALON_ENDPOINTS for --endpoints, and so on. etcdctl's
+(ETCDCTL_ENDPOINTS, ...) are understood.
+
 Exit codes:
-  0  done
-  1  the server refused, or the command failed
-  2  the command line cannot be understood
-  3  no endpoint could be reached, or none answered in time
-  4  not healthy (endpoint health), or below the target (check perf)
-  n  the code of the command that `lock` or `watch` ran";
+  0    done
+  1    the server refused, or the command failed
+  2    the command line cannot be understood
+  3    no endpoint could be reached, or none answered in time
+  4    not healthy (endpoint health), or below the target (check perf)
+  126  the command that `lock` or `watch` was to run cannot be run; 127: there is none
+  n    the code of the command that `lock` or `watch` ran";
 
 /// Why a command ends without having done its work.
 #[derive(Debug)]
@@ -93,7 +97,13 @@ impl Failure {
             Code::Unavailable if !status.message().starts_with("etcdserver:") => {
                 Self::unreachable(format!("{endpoint}: {}", status.message()))
             }
-            Code::Unimplemented => Self::failed(format!("{endpoint} does not know this call")),
+            Code::Unimplemented if status.message().is_empty() => {
+                Self::failed(format!("{endpoint} does not know this call"))
+            }
+            Code::Unimplemented => {
+                let why = status.message();
+                Self::failed(format!("{endpoint} does not know this call: {why}"))
+            }
             _ => Self::failed(status.message()),
         };
         Self {
@@ -138,69 +148,79 @@ pub(crate) fn note(line: impl Display) {
     drop(writeln!(io::stderr(), "{line}"));
 }
 
+/// What to do about a server's error, by a part of its text.
+const ADVICE: [(&str, &str); 17] = [
+    (
+        "required revision has been compacted",
+        "That history is gone: use a later --rev, or none.",
+    ),
+    (
+        "required revision is a future revision",
+        "No such revision yet: `endpoint status` shows the current one.",
+    ),
+    (
+        "requested lease not found",
+        "It expired or was revoked; `lease list` shows those that exist.",
+    ),
+    ("lease already exists", "Choose another id, or none."),
+    (
+        "database space exceeded",
+        "Make room: `compact REVISION`, `defrag`, then `alarm disarm`.",
+    ),
+    (
+        "key is not provided",
+        "Give a key; for all keys use --prefix with an empty one: get --prefix ''.",
+    ),
+    (
+        "duplicate key given in txn request",
+        "A transaction may change each key once.",
+    ),
+    (
+        "too many operations in txn request",
+        "Split it, or start the servers with a larger --max-txn-ops.",
+    ),
+    (
+        "request is too large",
+        "Split it, or start the servers with a larger --max-request-bytes.",
+    ),
+    (
+        "not leader",
+        "Only the leader can do this; `endpoint status --cluster` shows it.",
+    ),
+    (
+        "bad leader transferee",
+        "`member list` shows the members that may lead.",
+    ),
+    (
+        "no leader",
+        "No majority of members is up; `endpoint status --cluster` shows which are.",
+    ),
+    (
+        "request timed out",
+        "The cluster did not agree in time; the write may yet happen. Read before you retry.",
+    ),
+    (
+        "user name is empty",
+        "The server asks for a user; this command line cannot log in yet.",
+    ),
+    (
+        "where members talk to each other",
+        "Name the port of clients in --endpoints or GONFALON_ENDPOINTS.",
+    ),
+    (
+        "to found the cluster",
+        "Start those members; the server's log says which it cannot reach, and why.",
+    ),
+    (
+        "corrupt cluster",
+        "Members disagree about the data; `endpoint hashkv --cluster` shows which.",
+    ),
+];
+
 /// What to do about a server's error.
 fn advice(status: &Status) -> Option<&'static str> {
     let text = status.message();
-    let texts = [
-        (
-            "required revision has been compacted",
-            "That history is gone: use a later --rev, or none.",
-        ),
-        (
-            "required revision is a future revision",
-            "No such revision yet: `endpoint status` shows the current one.",
-        ),
-        (
-            "requested lease not found",
-            "It expired or was revoked; `lease list` shows those that exist.",
-        ),
-        ("lease already exists", "Choose another id, or none."),
-        (
-            "database space exceeded",
-            "Make room: `compact REVISION`, `defrag`, then `alarm disarm`.",
-        ),
-        (
-            "key is not provided",
-            "Give a key; for all keys use --prefix with an empty one: get --prefix ''.",
-        ),
-        (
-            "duplicate key given in txn request",
-            "A transaction may change each key once.",
-        ),
-        (
-            "too many operations in txn request",
-            "Split it, or start the servers with a larger --max-txn-ops.",
-        ),
-        (
-            "request is too large",
-            "Split it, or start the servers with a larger --max-request-bytes.",
-        ),
-        (
-            "not leader",
-            "Only the leader can do this; `endpoint status --cluster` shows it.",
-        ),
-        (
-            "bad leader transferee",
-            "`member list` shows the members that may lead.",
-        ),
-        (
-            "no leader",
-            "No majority of members is up; `endpoint status --cluster` shows which are.",
-        ),
-        (
-            "request timed out",
-            "The cluster did not agree in time; the write may yet happen. Read before you retry.",
-        ),
-        (
-            "user name is empty",
-            "The server asks for a user; this command line cannot log in yet.",
-        ),
-        (
-            "corrupt cluster",
-            "Members disagree about the data; `endpoint hashkv --cluster` shows which.",
-        ),
-    ];
-    if let Some((_, next)) = texts.iter().find(|(part, _)| text.contains(part)) {
+    if let Some((_, next)) = ADVICE.iter().find(|(part, _)| text.contains(part)) {
         return Some(next);
     }
     match status.code() {

@@ -50,12 +50,15 @@ fn client(argv: Vec<OsString>) -> ExitCode {
     let command = args::command();
     let argv = argv::without_go_booleans(&command, argv);
     let parsed = command
-        .try_get_matches_from(argv)
+        .try_get_matches_from(&argv)
         .and_then(|matches| Cli::from_arg_matches(&matches));
     let cli = match parsed {
         Ok(cli) => cli,
-        // clap knows which of its errors are answers (--help) and which exit with 2.
-        Err(err) => err.exit(),
+        Err(err) => match args::absent(&err, &argv) {
+            Some(absent) => return absent.report(),
+            // clap knows which of its errors are answers (--help) and which exit with 2.
+            None => err.exit(),
+        },
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()

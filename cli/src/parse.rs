@@ -38,14 +38,33 @@ pub(crate) fn go_boolean(text: &str) -> Result<bool, String> {
 }
 
 /// A lease's time: whole seconds as a plain number, or a duration, rounded up to seconds.
+///
+/// Longer than zero, although servers grant their shortest lease for whatever is not.
 pub(crate) fn seconds(text: &str) -> Result<i64, String> {
     let why = || "write seconds (60), or a duration such as 60s or 5m".to_owned();
-    if let Ok(seconds) = text.parse::<i64>() {
-        return Ok(seconds);
+    let (is_negative, size) = match text.strip_prefix('-') {
+        Some(size) => (true, size),
+        None => (false, text),
+    };
+    let seconds = if let Ok(seconds) = size.parse::<u64>() {
+        seconds
+    } else {
+        let duration = parse_duration(size).map_err(|_| why())?;
+        duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
+    };
+    if is_negative || seconds == 0 {
+        return Err("must be longer than zero".to_owned());
     }
-    let duration = parse_duration(text).map_err(|_| why())?;
-    let seconds = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
     i64::try_from(seconds).map_err(|_| why())
+}
+
+/// A revision, or a number of keys. 0 is for those who do not care.
+pub(crate) fn count(text: &str) -> Result<i64, String> {
+    match text.parse() {
+        Ok(count @ 0..) => Ok(count),
+        Ok(_) => Err("must not be negative".to_owned()),
+        Err(_) => Err("write a whole number".to_owned()),
+    }
 }
 
 /// A time limit, as Go writes durations.
@@ -59,6 +78,16 @@ pub(crate) fn timeout(text: &str) -> Result<Duration, String> {
 /// Takes any bytes that the shell can pass.
 pub(crate) fn raw() -> ValueParser {
     ValueParser::new(OsStringValueParser::new().map(|text: OsString| Bytes::from(text.into_vec())))
+}
+
+/// A name of a lock or an election: any bytes, but some.
+pub(crate) fn name() -> ValueParser {
+    ValueParser::new(OsStringValueParser::new().try_map(|text: OsString| {
+        if text.is_empty() {
+            return Err("must not be empty");
+        }
+        Ok(Bytes::from(text.into_vec()))
+    }))
 }
 
 #[cfg(test)]
@@ -87,12 +116,24 @@ mod tests {
             ("60s", 60),
             ("1500ms", 2),
             ("5m", 300),
-            ("-3", -3),
+            ("1ns", 1),
         ] {
             assert_eq!(seconds(text), Ok(want), "{text}");
         }
+        for text in ["0", "-3", "-5s", "0s", "-0"] {
+            let why = seconds(text).unwrap_err();
+            assert_eq!(why, "must be longer than zero", "{text}");
+        }
         assert!(seconds("soon").is_err());
         assert!(seconds("1.5").is_err());
+    }
+
+    #[test]
+    fn a_count_is_not_negative() {
+        assert_eq!(count("0"), Ok(0));
+        assert_eq!(count("9223372036854775807"), Ok(i64::MAX));
+        assert_eq!(count("-1").unwrap_err(), "must not be negative");
+        assert_eq!(count("ten").unwrap_err(), "write a whole number");
     }
 
     #[test]

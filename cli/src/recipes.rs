@@ -7,8 +7,11 @@ pub(crate) mod ownership;
 pub(crate) mod session;
 
 use std::ffi::{OsStr, OsString};
-use std::io::IsTerminal as _;
+use std::io::{ErrorKind, IsTerminal as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
+use std::path::PathBuf;
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::process::{Child, Command};
@@ -78,7 +81,10 @@ impl Running {
     /// Waits for its end; its exit code becomes ours if it fails.
     pub(crate) async fn ended(&mut self) -> Result<(), Failure> {
         let status = self.child.wait().await;
-        let status = status.map_err(|err| cannot_run(&self.program, &err))?;
+        let status = status.map_err(|err| {
+            let program = &self.program;
+            Failure::failed(format!("cannot wait for {program}: {err}"))
+        })?;
         self.pid = None;
         match (status.code(), status.signal()) {
             (Some(0), _) => Ok(()),
@@ -115,8 +121,46 @@ impl Drop for Running {
     }
 }
 
+/// Fails if a command cannot be run, as far as can be seen without running it.
+pub(crate) fn check(command: &[OsString]) -> Result<(), Failure> {
+    let Some(program) = command.first() else {
+        return Ok(());
+    };
+    // As `execvp` looks for it.
+    let candidates: Vec<PathBuf> = if program.as_bytes().contains(&b'/') {
+        vec![program.into()]
+    } else if let Some(path) = std::env::var_os("PATH") {
+        std::env::split_paths(&path)
+            .map(|dir| dir.join(program))
+            .collect()
+    } else {
+        return Ok(());
+    };
+    let mut found = candidates
+        .iter()
+        .filter_map(|path| std::fs::metadata(path).ok())
+        .peekable();
+    let is_there = found.peek().is_some();
+    if found.any(|file| file.is_file() && file.permissions().mode() & 0o111 != 0) {
+        return Ok(());
+    }
+    let kind = if is_there {
+        ErrorKind::PermissionDenied
+    } else {
+        ErrorKind::NotFound
+    };
+    Err(cannot_run(&program.to_string_lossy(), &kind.into()))
+}
+
+/// With the exit codes that shells have.
 fn cannot_run(program: &str, err: &std::io::Error) -> Failure {
-    Failure::failed(format!("cannot run {program}: {err}"))
+    match err.kind() {
+        ErrorKind::NotFound => Failure::exits(127, format!("cannot run {program}: not found")),
+        ErrorKind::PermissionDenied => {
+            Failure::exits(126, format!("cannot run {program}: not executable"))
+        }
+        _ => Failure::exits(126, format!("cannot run {program}: {err}")),
+    }
 }
 
 /// Who asked this process to end.

@@ -13,6 +13,8 @@ mod keys;
 mod leases;
 #[path = "cli/maintenance.rs"]
 mod maintenance;
+#[path = "cli/mistakes.rs"]
+mod mistakes;
 #[path = "cli/recipes.rs"]
 mod recipes;
 #[path = "cli/settings.rs"]

@@ -8,11 +8,13 @@ use crate::failure::Failure;
 use crate::output::fields::Fields;
 use crate::output::json::{Header, HeaderOnly};
 use crate::output::{Out, Page, Show};
+use crate::parse;
 
 /// Forget history before a revision
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Compact {
     /// The first revision that stays readable
+    #[arg(value_parser = parse::count, allow_negative_numbers = true)]
     revision: i64,
     /// Wait until the space is swept
     #[arg(long)]
@@ -31,7 +33,18 @@ impl Compact {
             .call(Repeat::Never, async |channel| {
                 connection::kv(channel).compact(request).await
             })
-            .await?;
+            .await
+            .map_err(|failure| {
+                if failure
+                    .what()
+                    .contains("required revision has been compacted")
+                {
+                    return failure.next(
+                        "It was compacted up to there, or further, before: there is nothing to do.",
+                    );
+                }
+                failure
+            })?;
         out.show(&Compacted {
             revision,
             response: &response,

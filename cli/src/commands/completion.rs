@@ -32,7 +32,7 @@ impl Completion {
             Shell::Fish => Generator::Fish,
         };
         let mut script = Vec::new();
-        generate(shell, &mut args::command(), "gonfalon", &mut script);
+        generate(shell, &mut args::completed(), "gonfalon", &mut script);
         out.write(&script)
     }
 }

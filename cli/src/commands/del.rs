@@ -17,6 +17,9 @@ pub(crate) struct Del {
     /// Show what was deleted
     #[arg(long)]
     prev_kv: bool,
+    /// Means nothing here: etcdctl waits two seconds before it deletes a range, and not with this
+    #[arg(long = "range", hide = true)]
+    _range: bool,
 }
 
 impl Del {

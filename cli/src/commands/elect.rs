@@ -23,7 +23,7 @@ use crate::watching::{self, Watcher};
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Elect {
     /// The election's name
-    #[arg(value_parser = parse::raw())]
+    #[arg(value_parser = parse::name())]
     name: Bytes,
     /// What others are to know of the winner, such as its address
     #[arg(value_parser = parse::raw(), required_unless_present = "listen", conflicts_with = "listen")]
@@ -32,7 +32,7 @@ pub(crate) struct Elect {
     #[arg(short, long)]
     listen: bool,
     /// How long a dead winner stays elected: seconds, or a duration
-    #[arg(long, value_parser = parse::seconds, default_value = "60")]
+    #[arg(long, value_parser = parse::seconds, allow_hyphen_values = true, default_value = "60")]
     ttl: i64,
 }
 

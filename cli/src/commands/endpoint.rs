@@ -10,6 +10,7 @@ use crate::commands::member;
 use crate::connection::Connection;
 use crate::failure::{Failure, note};
 use crate::output::{Out, Show};
+use crate::parse;
 
 /// Ask each server how it is
 #[derive(Debug, Clone, clap::Subcommand)]
@@ -33,7 +34,7 @@ pub(crate) enum Endpoint {
         #[arg(long)]
         cluster: bool,
         /// Hash up to this revision; 0: all
-        #[arg(long, default_value_t = 0, hide_default_value = true)]
+        #[arg(long, value_parser = parse::count, allow_negative_numbers = true, default_value_t = 0, hide_default_value = true)]
         rev: i64,
     },
 }

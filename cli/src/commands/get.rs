@@ -11,6 +11,7 @@ use crate::failure::{Failure, note};
 use crate::output::fields::Fields;
 use crate::output::table::Rows;
 use crate::output::{Format, Out, Page, Show, Style, json, text};
+use crate::parse;
 use crate::range::Keys;
 
 /// Read a key or a range of keys
@@ -23,40 +24,40 @@ pub(crate) struct Get {
     #[command(flatten)]
     keys: Keys,
     /// Read as it was at this revision
-    #[arg(long, default_value_t = 0, hide_default_value = true)]
+    #[arg(long, value_parser = parse::count, allow_negative_numbers = true, default_value_t = 0, hide_default_value = true)]
     rev: i64,
     /// At most this many keys; 0: all
-    #[arg(long, default_value_t = 0, hide_default_value = true)]
+    #[arg(long, value_parser = parse::count, allow_negative_numbers = true, default_value_t = 0, hide_default_value = true)]
     limit: i64,
     /// Which way to sort
     #[arg(long, value_enum, ignore_case = true)]
     order: Option<Order>,
     /// What to sort by
-    #[arg(long, value_enum, ignore_case = true)]
+    #[arg(long, value_enum, value_name = "WHAT", ignore_case = true)]
     sort_by: Option<SortBy>,
     /// Leave the values out
     #[arg(long)]
     keys_only: bool,
     /// Only count the keys
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["keys_only", "print_value_only"])]
     count_only: bool,
     /// Write the values, byte for byte, and nothing else
-    #[arg(long)]
+    #[arg(long, conflicts_with = "keys_only")]
     print_value_only: bool,
     /// l: linearizable, the newest there is; s: serializable, what the member has
-    #[arg(long, value_enum, default_value_t = Consistency::L)]
+    #[arg(long, value_enum, value_name = "LEVEL", default_value_t = Consistency::L)]
     consistency: Consistency,
     /// Only keys that were last changed at this revision or later
-    #[arg(long, default_value_t = 0, hide_default_value = true)]
+    #[arg(long, value_parser = parse::count, allow_negative_numbers = true, value_name = "REV", default_value_t = 0, hide_default_value = true)]
     min_mod_rev: i64,
     /// Only keys that were last changed at this revision or earlier
-    #[arg(long, default_value_t = 0, hide_default_value = true)]
+    #[arg(long, value_parser = parse::count, allow_negative_numbers = true, value_name = "REV", default_value_t = 0, hide_default_value = true)]
     max_mod_rev: i64,
     /// Only keys that were created at this revision or later
-    #[arg(long, default_value_t = 0, hide_default_value = true)]
+    #[arg(long, value_parser = parse::count, allow_negative_numbers = true, value_name = "REV", default_value_t = 0, hide_default_value = true)]
     min_create_rev: i64,
     /// Only keys that were created at this revision or earlier
-    #[arg(long, default_value_t = 0, hide_default_value = true)]
+    #[arg(long, value_parser = parse::count, allow_negative_numbers = true, value_name = "REV", default_value_t = 0, hide_default_value = true)]
     max_create_rev: i64,
     /// Let the server send a large answer in pieces (etcd 3.7 and later)
     #[arg(long)]

@@ -13,7 +13,7 @@ use crate::output::{Out, Page, Show, json};
 use crate::parse;
 use crate::recipes::ownership::{self, Place};
 use crate::recipes::session::Session;
-use crate::recipes::{Running, Stop, asked_to_stop};
+use crate::recipes::{self, Running, Stop, asked_to_stop};
 
 /// The exit codes of a program that Ctrl-C or SIGTERM ended, as shells have them.
 const INTERRUPTED: u8 = 130;
@@ -29,7 +29,7 @@ const TERMINATED: u8 = 143;
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Lock {
     /// The lock's name
-    #[arg(value_parser = parse::raw())]
+    #[arg(value_parser = parse::name())]
     name: Bytes,
     /// What to run; `ETCD_LOCK_KEY` and `ETCD_LOCK_REV` tell it the lock's key and its fencing token
     #[arg(
@@ -39,13 +39,15 @@ pub(crate) struct Lock {
     )]
     command: Vec<OsString>,
     /// How long the lock outlives this process: seconds, or a duration
-    #[arg(long, value_parser = parse::seconds, default_value = "10")]
+    #[arg(long, value_parser = parse::seconds, allow_hyphen_values = true, default_value = "10")]
     ttl: i64,
 }
 
 impl Lock {
     pub(crate) async fn run(self, connection: &Connection, out: &mut Out) -> Result<(), Failure> {
         out.no_table("lock")?;
+        // Now rather than when the lock is held, which may be much later.
+        recipes::check(&self.command)?;
         let mut session = Session::grant(connection, self.ttl).await?;
         let lease = session.lease;
         let result = tokio::select! {

@@ -25,7 +25,7 @@ pub(crate) struct Put {
     #[arg(long, value_parser = parse::lease_id, value_name = "ID")]
     lease: Option<i64>,
     /// Make a lease of this time (60s, 5m) for the key; somebody must renew it
-    #[arg(long, value_parser = parse::seconds, value_name = "TIME", conflicts_with_all = ["lease", "ignore_lease"])]
+    #[arg(long, value_parser = parse::seconds, allow_hyphen_values = true, value_name = "TIME", conflicts_with_all = ["lease", "ignore_lease"])]
     ttl: Option<i64>,
     /// Show what was there before
     #[arg(long)]

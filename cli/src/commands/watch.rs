@@ -15,6 +15,7 @@ use crate::output::fields::Fields;
 use crate::output::{Format, Out, Page, Show, json};
 use crate::parse;
 use crate::range::{Keys, Range};
+use crate::recipes;
 use crate::watching::{self, Watcher};
 
 /// Show changes as they happen
@@ -29,7 +30,7 @@ pub(crate) struct Watch {
     #[arg(long, value_name = "KEY", value_parser = parse::raw())]
     also: Vec<Bytes>,
     /// Begin with the changes of this revision; 0: with the next change
-    #[arg(long, default_value_t = 0, hide_default_value = true)]
+    #[arg(long, value_parser = parse::count, allow_negative_numbers = true, default_value_t = 0, hide_default_value = true)]
     rev: i64,
     /// Show what was there before; for people it always is
     #[arg(long)]
@@ -47,6 +48,8 @@ pub(crate) struct Watch {
 impl Watch {
     pub(crate) async fn run(self, connection: &Connection, out: &mut Out) -> Result<(), Failure> {
         out.no_table("watch")?;
+        self.refuse_no_key()?;
+        recipes::check(&self.command)?;
         let human = out.format() == Format::Human;
         let mut ranges = vec![self.keys.range()?];
         for key in &self.also {
@@ -87,6 +90,21 @@ impl Watch {
             Ok(())
         })
         .await
+    }
+}
+
+impl Watch {
+    /// Fails if a key is empty that is to be watched by itself: a server would watch the key of one
+    /// zero byte.
+    fn refuse_no_key(&self) -> Result<(), Failure> {
+        let keys = &self.keys;
+        let is_one = !keys.prefix && !keys.from_key && keys.range_end.is_none();
+        let of_also = !keys.prefix && self.also.iter().any(Bytes::is_empty);
+        if of_also || (is_one && keys.key.is_empty()) {
+            return Err(Failure::usage("an empty key cannot be watched")
+                .next("For all keys use --prefix with an empty one: watch --prefix ''."));
+        }
+        Ok(())
     }
 }
 

@@ -2,12 +2,13 @@
 //! `check`; and what needs no server, `completion` and `version`.
 
 use std::os::unix::fs::PermissionsExt as _;
+use std::process::{Command, Stdio};
 
 use gonfalon_proto::etcdserverpb::alarm_request::AlarmAction;
 use gonfalon_proto::etcdserverpb::{AlarmRequest, AlarmType};
 use serde_json::{Value, json};
 
-use super::gonfalon::{Gonfalon, names, object, revision, table};
+use super::gonfalon::{Gonfalon, names, object, revision, said, table};
 
 /// Nothing listens there: the port is reserved.
 const NOBODY: &str = "127.0.0.1:1";
@@ -222,6 +223,19 @@ async fn completion_and_version_need_no_server() {
         let script = gonfalon.ok(&["--endpoints", NOBODY, "completion", shell]);
         for words in [words, "move-leader", "initial-cluster"] {
             assert!(script.contains(words), "no {words} for {shell}");
+        }
+        if shell == "bash" {
+            let checked = said(
+                Command::new("bash")
+                    .args(["-n", "-s"])
+                    .stderr(Stdio::piped()),
+                &script,
+            );
+            assert_eq!(
+                (checked.code, checked.err.as_str()),
+                (0, ""),
+                "bash cannot read it"
+            );
         }
     }
     gonfalon.refused(&["completion", "cmd"], 2, "invalid value 'cmd'");

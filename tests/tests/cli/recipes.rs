@@ -17,11 +17,6 @@ async fn lock_runs_a_command_and_lets_go() {
         "0 keys\n"
     );
     assert_eq!(gonfalon.json(&["lease", "list"])["leases"], json!([]));
-    gonfalon.refused(
-        &["lock", "door", "no-such-program"],
-        1,
-        "cannot run no-such-program",
-    );
     gonfalon.refused(&["lock"], 2, "Usage:");
 }
 
