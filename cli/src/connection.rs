@@ -299,4 +299,19 @@ mod tests {
             assert!(err.what().contains(want), "{text}: {err:?}");
         }
     }
+
+    #[test]
+    fn a_write_that_was_refused_for_want_of_a_cluster_has_not_happened() {
+        for (text, want) in [
+            ("etcdserver: no leader", false),
+            ("waiting for members n2, n3 to found the cluster", false),
+            ("etcdserver: request timed out", true),
+        ] {
+            assert_eq!(
+                may_have_happened(&Status::unavailable(text)),
+                want,
+                "{text}"
+            );
+        }
+    }
 }

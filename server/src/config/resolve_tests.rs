@@ -151,14 +151,8 @@ fn retention_is_as_long_as_etcds_may_be() {
         read(&format!("{line} {number}"), &[]).map(|config| config.auto_compaction)
     };
     let most = i64::MAX.to_string();
-    assert_eq!(
-        revisions("4294967296").unwrap(),
-        revisions_kept(1 << 32)
-    );
-    assert_eq!(
-        revisions(&most).unwrap(),
-        revisions_kept(i64::MAX)
-    );
+    assert_eq!(revisions("4294967296").unwrap(), revisions_kept(1 << 32));
+    assert_eq!(revisions(&most).unwrap(), revisions_kept(i64::MAX));
     let refused = revisions("9223372036854775808").unwrap_err().to_string();
     assert!(
         refused.contains(&format!("must be at most {most}")),
