@@ -82,9 +82,9 @@ enum SortBy {
 /// Which state is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Consistency {
-    /// Linearizable
+    // Linearizable; no text for the help, which would take two lines for each option then.
     L,
-    /// Serializable
+    // Serializable.
     S,
 }
 
