@@ -43,6 +43,8 @@ pub struct Options {
     is_called_etcd: bool,
     /// Things worth a line in the log that are no reason to stop.
     notes: Vec<String>,
+    /// Keys of the config file that mean nothing: etcd passes them over.
+    unknown_keys: Vec<ConfigError>,
 }
 
 /// One option as it was written.

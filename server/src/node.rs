@@ -290,6 +290,12 @@ impl Node {
         }
     }
 
+    /// Sorts leases by when they end, the soonest first, if this member leads. Others do not know, and
+    /// leave them as they are.
+    pub fn sort_leases(&self, leases: &mut [LeaseId]) {
+        self.inner.leases.sort(leases);
+    }
+
     /// What the leader answers, unless it hangs until it has a successor.
     async fn of_leader<T, E>(
         &self,

@@ -9,6 +9,9 @@ pub const ETCD: &str = "3.7.1";
 /// The version that the members of a cluster have in common, as etcd writes it: no patch number.
 pub const CLUSTER: &str = "3.7.0";
 
+/// The same as metrics have it: two numbers.
+pub const CLUSTER_SHORT: &str = "3.7";
+
 /// The version of the storage's format, in etcd's terms: `Status.storageVersion`.
 pub const STORAGE: &str = "3.7.0";
 

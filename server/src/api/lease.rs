@@ -100,15 +100,15 @@ impl Lease for Api {
         _request: Request<pb::LeaseLeasesRequest>,
     ) -> Result<Response<pb::LeaseLeasesResponse>, Status> {
         self.linearize_unless(false).await?;
-        let (revision, leases) = self.node.store().read(|state, _| {
-            let ids = state
-                .leases()
-                .map(|(id, _)| pb::LeaseStatus { id: id.get() });
-            (state.revision(), ids.collect())
+        let (revision, mut leases) = self.node.store().read(|state, _| {
+            let ids: Vec<_> = state.leases().map(|(id, _)| id).collect();
+            (state.revision(), ids)
         });
+        self.node.sort_leases(&mut leases);
+        let leases = leases.iter().map(|id| pb::LeaseStatus { id: id.get() });
         Ok(Response::new(pb::LeaseLeasesResponse {
             header: Some(self.header(revision)),
-            leases,
+            leases: leases.collect(),
         }))
     }
 }

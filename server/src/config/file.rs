@@ -92,7 +92,10 @@ impl Reader<'_> {
         let key = self.name(key)?;
         let Some((group, begin)) = GROUPS.iter().find(|(group, _)| *group == key) else {
             let opt = table::find(key).filter(|opt| opt.flag != table::CONFIG_FILE.flag);
-            let opt = opt.ok_or_else(|| self.unknown(key, table::nearest(key)))?;
+            let Some(opt) = opt else {
+                self.unknown(key, table::nearest(key));
+                return Ok(());
+            };
             return self.put(opt, key.to_owned(), value);
         };
         let members = match value {
@@ -108,8 +111,10 @@ impl Reader<'_> {
             let flag =
                 renamed.map_or_else(|| format!("{begin}{inner}"), |(_, _, to)| (*to).to_owned());
             let path = format!("{key}.{inner}");
-            let opt = table::find(&flag).ok_or_else(|| self.unknown(&path, None))?;
-            self.put(opt, path, value)?;
+            match table::find(&flag) {
+                Some(opt) => self.put(opt, path, value)?,
+                None => self.unknown(&path, None),
+            }
         }
         Ok(())
     }
@@ -166,12 +171,12 @@ impl Reader<'_> {
         }
     }
 
-    fn unknown(&self, key: &str, nearest: Option<&'static str>) -> ConfigError {
-        ConfigError::UnknownKey {
+    fn unknown(&mut self, key: &str, nearest: Option<&'static str>) {
+        self.options.unknown_keys.push(ConfigError::UnknownKey {
             path: self.path.to_owned(),
             key: key.to_owned(),
             nearest,
-        }
+        });
     }
 }
 
@@ -204,7 +209,7 @@ cors:
 initial-cluster-token: 'etcd-cluster'
 discovery-fallback: 'exit'
 strict-reconfig-check: false
-enable-pprof: false
+enable-pprof: true
 proxy: 'off'
 client-transport-security:
   cert-file:
@@ -214,6 +219,7 @@ peer-transport-security:
   key-file: ''
   client-cert-auth: false
 self-signed-cert-validity: 1
+cipher-suites: [TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384]
 log-level: debug
 logger: zap
 log-outputs: [stderr, /var/log/g.log]
@@ -236,8 +242,11 @@ socket-options:
         assert_eq!(
             config.notes,
             [
+                "key \"cipher-suites\" of the config file changes nothing: TLS is not supported yet",
+                "key \"enable-pprof\" of the config file changes nothing: there are no Go profiles \
+                 here; use perf",
                 "key \"strict-reconfig-check\" of the config file changes nothing: members cannot be \
-              added or removed yet"
+                 added or removed yet",
             ]
         );
     }
@@ -257,6 +266,22 @@ socket-options:
         assert_eq!(
             load("# nothing\n").unwrap(),
             Options::default().resolve().unwrap()
+        );
+    }
+
+    #[test]
+    fn a_program_called_etcd_passes_over_what_it_does_not_know_and_says_so() {
+        let text = "nope: 3\nname: a\nsocket-options: {reuse: true}\n";
+        let options = parse(Path::new("conf.yml"), text).unwrap();
+        let config = options.called_etcd().resolve().unwrap();
+        assert_eq!(config.name, "a");
+        assert_eq!(
+            config.notes,
+            [
+                "config file conf.yml: unknown key \"nope\"; it is passed over, as by etcd",
+                "config file conf.yml: unknown key \"socket-options.reuse\"; it is passed over, as by \
+                 etcd"
+            ]
         );
     }
 

@@ -131,7 +131,7 @@ pub(super) static FOREIGN: &[Opt] = &[
         "1",
         Accepted("no certificates are made"),
     ),
-    text("cipher-suites", "", TLS),
+    text("cipher-suites", "", Accepted("TLS is not supported yet")),
     choice(
         "tls-min-version",
         "TLS1.2",
@@ -163,7 +163,7 @@ pub(super) static FOREIGN: &[Opt] = &[
     switch(
         "enable-pprof",
         "false",
-        Refused("there are no Go profiles here; use perf"),
+        Accepted("there are no Go profiles here; use perf"),
     ),
     text(
         "logger",

@@ -29,8 +29,14 @@ const HEARTBEATS_IN_ELECTION_MIN: u32 = 5;
 
 impl Options {
     /// Checks every option and the rules between them.
-    pub fn resolve(self) -> Result<Config, ConfigError> {
-        let mut notes = self.notes.clone();
+    pub fn resolve(mut self) -> Result<Config, ConfigError> {
+        let mut notes = std::mem::take(&mut self.notes);
+        let mut unknown = std::mem::take(&mut self.unknown_keys).into_iter();
+        if self.is_called_etcd {
+            notes.extend(unknown.map(|key| format!("{key}; it is passed over, as by etcd")));
+        } else if let Some(key) = unknown.next() {
+            return Err(key);
+        }
         self.foreign(&mut notes)?;
         let name = self.text(&table::NAME);
         let election_timeout = self.duration(&table::ELECTION_TIMEOUT)?;

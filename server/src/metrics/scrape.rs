@@ -227,7 +227,7 @@ fn add_versions(make: &Make<'_>, view: &View) {
             "etcd_cluster_version",
             "The version that the cluster's members have in common.",
             "cluster_version",
-            version::CLUSTER,
+            version::CLUSTER_SHORT,
         ),
         ("etcd_server_id", "This member.", "server_id", id.as_str()),
         (
@@ -386,6 +386,7 @@ mod tests {
         for line in [
             "etcd_server_id{server_id=\"abc\"} 1",
             "etcd_server_version{server_version=\"3.7.1\"} 1",
+            "etcd_cluster_version{cluster_version=\"3.7\"} 1",
             "etcd_debugging_server_alarms{alarm_type=\"NOSPACE\",server_id=\"1f\"} 1",
             "etcd_server_healthcheck{name=\"serializable_read\",type=\"livez\"} 1",
             "etcd_server_healthchecks_total{name=\"serializable_read\",status=\"success\",type=\"livez\"} 1",

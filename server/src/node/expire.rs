@@ -154,6 +154,18 @@ impl LeaseClock {
         }))
     }
 
+    /// Sorts leases by when they end, the soonest first. Leaves them as they are if this member keeps
+    /// no clock now.
+    pub(super) fn sort(&self, leases: &mut [LeaseId]) {
+        if let Some(deadlines) = &*self.lock() {
+            // One that was granted a moment ago may be missing, and ends late.
+            leases.sort_by_key(|id| {
+                let deadline = deadlines.leases.get(id);
+                (deadline.is_none(), deadline.map(|deadline| deadline.at))
+            });
+        }
+    }
+
     /// Waits until an expired lease is gone, or this member keeps no clock any more.
     pub(super) async fn wait_gone(&self, id: LeaseId) {
         loop {

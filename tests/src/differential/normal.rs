@@ -44,6 +44,7 @@ pub fn normalise(mut answer: Answer, identity: Identity) -> Answer {
             }
             lease.keys.sort();
         }
+        // By when they end, which a follower does not know; the checklist has an order.
         Answer::LeaseLeases(leases) => leases.leases.sort_by_key(|lease| lease.id),
         Answer::MemberList(list) => {
             list.members.sort_by(|a, b| a.name.cmp(&b.name));

@@ -28,6 +28,7 @@ items! {
         an_expired_lease_takes_its_keys_in_one_revision,
         a_renewed_lease_lives_on,
         any_member_renews_and_lists_leases,
+        the_lease_that_ends_first_is_listed_first,
     }
     now {}
 }
@@ -51,6 +52,17 @@ async fn remaining(client: &Client, id: i64) -> LeaseTimeToLiveResponse {
         .await
         .expect("a lease's time")
         .into_inner()
+}
+
+/// The ids of all leases, as they are listed.
+async fn all(client: &Client) -> Vec<i64> {
+    let list = client
+        .lease
+        .clone()
+        .lease_leases(LeaseLeasesRequest {})
+        .await;
+    let leases = list.expect("a list").into_inner().leases;
+    leases.iter().map(|lease| lease.id).collect()
 }
 
 async fn put_with(client: &Client, key: &str, lease: i64) -> Result<(), Status> {
@@ -275,18 +287,14 @@ async fn any_member_renews_and_lists_leases(server: Server) {
             (60, vec!["a".into()]),
             "member {at}"
         );
-        let all = client
-            .lease
-            .clone()
-            .lease_leases(LeaseLeasesRequest {})
-            .await;
-        let all: Vec<i64> = all
-            .expect("a list")
-            .into_inner()
-            .leases
-            .iter()
-            .map(|lease| lease.id)
-            .collect();
-        assert_eq!(all, [7], "member {at}");
+        assert_eq!(all(&client).await, [7], "member {at}");
     }
+}
+
+async fn the_lease_that_ends_first_is_listed_first(server: Server) {
+    let (_cluster, client) = one(server).await;
+    for (id, ttl) in [(1, 500), (2, 100), (3, 300)] {
+        grant(&client, id, ttl).await.expect("a lease");
+    }
+    assert_eq!(all(&client).await, [2, 3, 1]);
 }
