@@ -99,6 +99,11 @@ pub(crate) enum Way {
     Alone,
 }
 
+/// The name of every call.
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+    RPC.iter().map(|&(name, ..)| name)
+}
+
 impl Call {
     pub(crate) const fn new(name: &'static str, repeat: Repeat) -> Self {
         Self {

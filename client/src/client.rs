@@ -556,16 +556,16 @@ impl Client {
         self.shared.transport.config.response_bytes_max
     }
 
-    pub(crate) async fn unary<Q: Clone, R, F>(
+    pub(crate) fn unary<Q: Clone, R, F>(
         &self,
         call: Call,
         request: Q,
         send: impl Fn(Channel, Request<Q>) -> F,
-    ) -> Result<R, Error>
+    ) -> impl Future<Output = Result<R, Error>>
     where
         F: Future<Output = Result<Response<R>, Status>>,
     {
-        self.shared.transport.unary(call, request, send).await
+        self.shared.transport.unary(call, request, send)
     }
 }
 

@@ -8,9 +8,11 @@ mod budget;
 mod connector;
 mod endpoints;
 mod line;
+mod patience;
 mod pings;
 mod range_stream;
 
+use std::pin::pin;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
@@ -19,7 +21,7 @@ use backon::{BackoffBuilder as _, ExponentialBuilder};
 use gonfalon_proto::etcdserverpb as pb;
 use http::Uri;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::metadata::{Ascii, MetadataValue};
@@ -39,6 +41,7 @@ use budget::Budget;
 pub(crate) use connector::NotSecured;
 pub(crate) use endpoints::Endpoint;
 use endpoints::Endpoints;
+use patience::{Waited, patiently};
 pub(crate) use range_stream::RangeStream;
 
 /// How a client stands with the servers.
@@ -144,8 +147,11 @@ impl Transport {
     {
         let mut called = Called::begin(call);
         let span = called.span();
-        let tries = self.tries(call, request, send, &mut called);
-        let result = tries.instrument(span).await;
+        let result = {
+            // In its place from the beginning: it is large, and to instrument it would move it.
+            let tries = pin!(self.tries(call, request, send, &mut called));
+            tries.instrument(span).await
+        };
         called.end(result)
     }
 
@@ -159,7 +165,7 @@ impl Transport {
     where
         F: Future<Output = Result<Response<R>, Status>>,
     {
-        let give_up = self.give_up(call.deadline);
+        let give_up = called.began() + self.patience(call.deadline);
         self.budget.earn();
         let mut pauses = self.pauses();
         let mut tried = Vec::new();
@@ -233,7 +239,7 @@ impl Transport {
         let late = || Status::deadline_exceeded("no answer within the call's deadline");
         // What the request was handed to, from then on.
         let handed = OnceLock::new();
-        let answered = async {
+        let answered = pin!(async {
             let mut request = Request::new(request);
             let proof = self.prepare(&mut request, call.needs_leader, endpoint);
             let proof = proof.await?;
@@ -241,7 +247,7 @@ impl Transport {
                 Way::Alone => endpoint.alone(),
                 Way::Streams => endpoint.streams(),
                 Way::Calls => {
-                    request.set_timeout(give_up.saturating_duration_since(Instant::now()));
+                    request.set_timeout(told(give_up));
                     let (calls, line) = endpoint.calls_and_line();
                     let mark = line.mark();
                     handed.get_or_init(|| (line, mark));
@@ -250,34 +256,30 @@ impl Transport {
             };
             let answer = send(channel, request).await;
             Ok(answer.map_err(|status| (status, proof)))
-        };
-        let answer = tokio::select! {
-            biased;
-            () = self.closed.cancelled() => {
-                // It is under way: a server may have it already.
-                let error = closed(call.name).outcome_is(Outcome::Unknown);
-                return Err(Verdict::refuse(error));
-            }
-            answer = timeout_at(give_up, answered) => answer,
-        };
-        match answer {
-            Ok(Ok(Ok(response))) => Ok(response.into_inner()),
-            Ok(Ok(Err((status, proof)))) => {
+        });
+        match patiently(answered, give_up, &self.closed).await {
+            Waited::Answered(Ok(Ok(response))) => Ok(response.into_inner()),
+            Waited::Answered(Ok(Err((status, proof)))) => {
                 let verdict = classify(call.name, status);
                 if verdict.wants_token {
                     self.forget_token(proof);
                 }
                 Err(verdict)
             }
-            Ok(Err(verdict)) => Err(verdict),
-            Err(_) => {
+            Waited::Answered(Err(verdict)) => Err(verdict),
+            Waited::Closed => {
+                // It is under way: a server may have it already.
+                let error = closed(call.name).outcome_is(Outcome::Unknown);
+                Err(Verdict::refuse(error))
+            }
+            Waited::Late => {
                 let mut verdict = classify(call.name, late());
-                match handed.into_inner() {
+                match handed.get() {
                     // While it waited for a token, nothing was sent.
                     None if call.way == Way::Calls => {
                         verdict.error = verdict.error.outcome_is(Outcome::NotApplied);
                     }
-                    Some((line, mark)) if line.was_silent_since(mark) => {
+                    Some((line, mark)) if line.was_silent_since(*mark) => {
                         let message = "no connection within the call's deadline";
                         verdict.error = Error::new(ErrorKind::Connect, call.name, message);
                     }
@@ -306,7 +308,11 @@ impl Transport {
 
     /// When to give up what may take `deadline`, or as long as the client's calls.
     pub(crate) fn give_up(&self, deadline: Option<Duration>) -> Instant {
-        Instant::now() + bounded(deadline.unwrap_or(self.config.deadline))
+        Instant::now() + self.patience(deadline)
+    }
+
+    fn patience(&self, deadline: Option<Duration>) -> Duration {
+        bounded(deadline.unwrap_or(self.config.deadline))
     }
 
     /// Adds to `request` what every request carries.
@@ -375,6 +381,10 @@ impl Transport {
     }
 
     fn set_state(&self, state: ConnectionState) {
+        // As nearly every call finds it.
+        if *self.state.borrow() == state {
+            return;
+        }
         let _closing = self
             .closing
             .lock()
@@ -505,6 +515,15 @@ enum Again {
     /// On another endpoint, if there is one: on this one waiting does not help.
     Elsewhere,
     No,
+}
+
+/// The time until `give_up`, as a server is told: in whole milliseconds, rounded up. Most calls say the
+/// same then, so that both sides have it in their tables of headers, instead of replacing what is there
+/// with every call.
+fn told(give_up: Instant) -> Duration {
+    let left = give_up.saturating_duration_since(Instant::now());
+    let whole = left.as_nanos().div_ceil(1_000_000);
+    Duration::from_millis(u64::try_from(whole).unwrap_or(u64::MAX))
 }
 
 pub(crate) fn closed(call: &'static str) -> Error {

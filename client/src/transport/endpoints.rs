@@ -3,7 +3,7 @@
 //! Those that answer take turns. One that failed rests, twice as long each time, and is only asked
 //! again before that if all others rest too: then the one whose rest ends first.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 use std::time::Duration;
 
@@ -34,6 +34,9 @@ pub(crate) struct Endpoint {
     connector: Connector,
     pings: Arc<Pings>,
     connections: Mutex<Connections>,
+    /// Whether it has answered, and has not failed since: then every call finds it so, and need not look
+    /// at its health. Written while `health` is locked.
+    is_fine: AtomicBool,
     health: Mutex<Health>,
 }
 
@@ -73,6 +76,7 @@ impl Endpoint {
             settings,
             connector,
             pings,
+            is_fine: AtomicBool::new(false),
             health: Mutex::default(),
         })
     }
@@ -123,7 +127,11 @@ impl Endpoint {
 
     /// It answers; whether it did not before.
     pub(super) fn answered(&self) -> bool {
+        if self.is_fine.load(Ordering::Acquire) {
+            return false;
+        }
         let mut health = self.health();
+        self.is_fine.store(true, Ordering::Release);
         let is_news = health.failures > 0 || !health.is_known;
         *health = Health {
             is_known: true,
@@ -141,6 +149,7 @@ impl Endpoint {
         if rests(&health) {
             return false;
         }
+        self.is_fine.store(false, Ordering::Release);
         health.is_known = true;
         let longest = REST_MAX.max(config.backoff_min);
         let rest = REST_MIN.saturating_mul(1 << health.failures.min(16));
@@ -160,6 +169,9 @@ impl Endpoint {
     }
 
     fn rests_until(&self) -> Option<Instant> {
+        if self.is_fine.load(Ordering::Acquire) {
+            return None;
+        }
         self.health().rests_until.filter(|&at| at > Instant::now())
     }
 
