@@ -138,6 +138,13 @@ impl Cache {
 
     /// A snapshot at `revision` or later: what a write of that revision changed is in it.
     ///
+    /// If the store was restored from a backup, `revision` is one of the restored store as soon as this
+    /// client knows of it: from any write or linearizable read of its own whose revision is no later
+    /// than what it had seen, from another id of the cluster, or from its watches. Until then nothing
+    /// tells a revision of one history from one of the other, and what the cache shows may be of the
+    /// history before; for a revision that another process has named, that can be a second or two.
+    /// [`Cache::linearizable`] asks the store.
+    ///
     /// # Errors
     ///
     /// [`ErrorKind::Timeout`]: not within the client's deadline; [`ErrorKind::Closed`].
@@ -257,9 +264,9 @@ impl Cache {
     /// Whether `snapshot` was read from the store that answers now, as far as is known. What came
     /// from disk may be of any.
     fn is_of_store(&self, snapshot: &Snapshot) -> bool {
-        let cluster_id = self.inner.client.transport().cluster_id();
+        let store = self.inner.client.transport().store();
         let source = self.inner.shared.state.borrow().source;
-        source != CacheSource::Disk && snapshot.is_of_cluster(cluster_id)
+        source != CacheSource::Disk && snapshot.store() == store
     }
 
     /// Shows what is withheld, if anything is: see [`LossGuard`]. Says whether there was.

@@ -231,12 +231,12 @@ impl Range {
                 }
             })
             .await?;
-        let revision = revision_of(answer.header.as_ref());
-        // It shows all that was seen before it was asked for, unless the store has gone back.
-        if !is_serializable && answer.header.is_some() && revision < seen {
-            client.transport().went_back(seen, revision);
+        if is_serializable {
+            client.saw(answer.header.as_ref());
+        } else {
+            let header = answer.header.as_ref();
+            client.transport().saw_in_order(seen, seen, header);
         }
-        client.saw(answer.header.as_ref());
         Ok(RangePage::from_wire(answer, namespace.len()))
     }
 }
@@ -257,6 +257,7 @@ impl Put {
         let namespace = self.client.namespace_bytes().clone();
         let request = self.op.to_wire(&namespace);
         let call = Call::writes("put").within(self.deadline);
+        let seen = self.client.transport().seen();
         let limit = self.client.response_bytes_max();
         let answer = self
             .client
@@ -267,7 +268,10 @@ impl Put {
                     .await
             })
             .await?;
-        self.client.saw(answer.header.as_ref());
+        let header = answer.header.as_ref();
+        // It has a revision of its own.
+        let transport = self.client.transport();
+        transport.saw_in_order(seen, seen.next(), header);
         Ok(PutResult::from_wire(answer, namespace.len()))
     }
 }
@@ -331,6 +335,7 @@ impl Delete {
         let namespace = self.client.namespace_bytes().clone();
         let request = self.op.to_wire(&namespace);
         let call = Call::writes("delete").within(self.deadline);
+        let seen = self.client.transport().seen();
         let limit = self.client.response_bytes_max();
         let answer = self
             .client
@@ -341,7 +346,9 @@ impl Delete {
                     .await
             })
             .await?;
-        self.client.saw(answer.header.as_ref());
+        let header = answer.header.as_ref();
+        let transport = self.client.transport();
+        transport.saw_in_order(seen, seen, header);
         Ok(Deleted::from_wire(answer, namespace.len()))
     }
 }

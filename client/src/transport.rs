@@ -35,7 +35,7 @@ use crate::credentials::{Credentials, Proof};
 use crate::error::{Error, ErrorKind, Outcome, Verdict, classify};
 use crate::observe::{self, Called};
 use crate::options::Config;
-use crate::types::Revision;
+use crate::types::{Revision, revision_of};
 
 use budget::Budget;
 pub(crate) use connector::NotSecured;
@@ -72,6 +72,8 @@ pub(crate) struct Transport {
     seen: AtomicI64,
     /// The cluster that answered last; 0 before the first answer.
     cluster_id: AtomicU64,
+    /// How often it was noticed that the store went back.
+    restores: AtomicU64,
     state: watch::Sender<ConnectionState>,
     pub(crate) closed: CancellationToken,
     /// Serializes changes of `state` with closing.
@@ -79,6 +81,16 @@ pub(crate) struct Transport {
     /// Everything that runs in the background on the application's runtime. Such a task ends soon
     /// after `closed`; what it has to put away it does before, and closing waits for it.
     tasks: TaskTracker,
+}
+
+/// A store as one client knows it: revisions of one have nothing to do with those of another. One that
+/// was restored from a backup is another, also if it has kept its id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct StoreId {
+    /// 0: not known.
+    pub(crate) cluster: u64,
+    /// How often this client had noticed by then that the store went back.
+    pub(crate) restores: u64,
 }
 
 /// The metadata that says: refuse, rather than wait, when there is no leader.
@@ -99,6 +111,7 @@ impl Transport {
             budget: Budget::new(config.retry_share),
             seen: AtomicI64::new(0),
             cluster_id: AtomicU64::new(0),
+            restores: AtomicU64::new(0),
             state: watch::Sender::new(ConnectionState::Idle),
             closed: CancellationToken::new(),
             closing: Mutex::default(),
@@ -461,9 +474,30 @@ impl Transport {
         }
     }
 
+    /// Notes the answer to what a store does in the order of its revisions, all of which up to `seen`
+    /// were named before it was asked: it names none below `least`, unless the store has gone back.
+    pub(crate) fn saw_in_order(
+        &self,
+        seen: Revision,
+        least: Revision,
+        header: Option<&pb::ResponseHeader>,
+    ) {
+        let revision = revision_of(header);
+        if header.is_some() && revision < least {
+            self.went_back(seen, revision);
+        }
+        self.saw(header);
+    }
+
     /// The store was restored: of what was seen, only what is up to `revision` is there.
     pub(crate) fn went_back(&self, seen: Revision, revision: Revision) {
         let order = Ordering::AcqRel;
+        // Somebody else has noticed the same.
+        if self.seen() < seen {
+            return;
+        }
+        // First: whoever finds that less has been seen knows that this is another store.
+        self.restores.fetch_add(1, order);
         // Whatever was noted meanwhile is of the store as it is now.
         let _ = self
             .seen
@@ -473,6 +507,14 @@ impl Transport {
     /// The id of the cluster that answered last; 0 before the first answer.
     pub(crate) fn cluster_id(&self) -> u64 {
         self.cluster_id.load(Ordering::Acquire)
+    }
+
+    /// The store that answers, as far as is known.
+    pub(crate) fn store(&self) -> StoreId {
+        StoreId {
+            cluster: self.cluster_id(),
+            restores: self.restores.load(Ordering::Acquire),
+        }
     }
 
     /// The highest revision that any answer named.

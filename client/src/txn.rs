@@ -294,6 +294,12 @@ impl Txn {
         let call = Call::new("txn", repeat);
         let namespace = self.client.namespace_bytes().clone();
         let request = self.op.to_wire(&namespace);
+        let seen = self.client.transport().seen();
+        // One that only reads may be answered by a member that lags.
+        let least = match repeat {
+            Repeat::Reads => Revision::UNKNOWN,
+            Repeat::Safe | Repeat::Never => seen,
+        };
         let limit = self.client.response_bytes_max();
         let answer = self
             .client
@@ -308,7 +314,9 @@ impl Txn {
                 },
             )
             .await?;
-        self.client.saw(answer.header.as_ref());
+        let header = answer.header.as_ref();
+        let transport = self.client.transport();
+        transport.saw_in_order(seen, least, header);
         TxnResult::from_wire(answer, namespace.len()).ok_or_else(|| {
             let message = "the server sent a result without its content";
             Error::new(ErrorKind::Internal, "txn", message).outcome_is(Outcome::Applied)

@@ -2,6 +2,9 @@
 //!
 //! The recorder is the whole process's: the tests take turns.
 
+#[path = "shared/waiting.rs"]
+mod waiting;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -12,8 +15,8 @@ use gonfalon::{Client, ErrorKind, Lease, LostReason};
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 use tokio::sync::MutexGuard;
 
-/// How long something that must happen may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+use waiting::{until, within};
+
 /// The least that the server in memory grants.
 const TTL: Duration = Duration::from_secs(2);
 
@@ -119,20 +122,6 @@ async fn recorder() -> (&'static Faulty, MutexGuard<'static, ()>) {
     let _ = metrics::set_global_recorder(Installed(recorder));
     recorder.set(None);
     (recorder, turn)
-}
-
-async fn within<F: IntoFuture>(what: F) -> F::Output {
-    let ended = tokio::time::timeout(PATIENCE, what.into_future()).await;
-    ended.expect("it happens in time")
-}
-
-async fn until(check: impl Fn() -> bool) {
-    let checked = async {
-        while !check() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
-    within(checked).await;
 }
 
 async fn grant(client: &Client) -> Lease {

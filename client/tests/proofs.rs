@@ -4,6 +4,8 @@
 mod compaction;
 #[path = "proofs/cuts.rs"]
 mod cuts;
+#[path = "proofs/disk.rs"]
+mod disk;
 #[path = "proofs/faults.rs"]
 mod faults;
 #[path = "proofs/freshness.rs"]
@@ -20,6 +22,8 @@ mod leases;
 mod limits;
 #[path = "proofs/members.rs"]
 mod members;
+#[path = "proofs/panics.rs"]
+mod panics;
 #[path = "proofs/patience.rs"]
 mod patience;
 #[path = "proofs/recipes.rs"]
@@ -28,28 +32,13 @@ mod recipes;
 mod server;
 #[path = "proofs/slow.rs"]
 mod slow;
-
-use std::time::Duration;
+#[path = "shared/waiting.rs"]
+mod waiting;
 
 use gonfalon::testkit::FakeServer;
 use gonfalon::{Batch, Event, KeyRange, Revision, Watch};
 
-/// How long something that must happen may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-async fn within<F: IntoFuture>(what: F) -> F::Output {
-    let ended = tokio::time::timeout(PATIENCE, what.into_future()).await;
-    ended.expect("it happens in time")
-}
-
-async fn until(check: impl Fn() -> bool) {
-    let checked = async {
-        while !check() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
-    within(checked).await;
-}
+use waiting::{PATIENCE, until, within};
 
 /// The next batch, which is no error.
 async fn next(watch: &mut Watch) -> Batch {

@@ -102,14 +102,22 @@ impl Follower {
         let asked = Stamp::now();
         let mut listing = Listing::new(self.shared.snapshot.load_full());
         let mut range = self.client.range(self.range.clone());
-        let (mut revision, mut cluster_id) = (None, 0);
+        let transport = self.client.transport();
+        let (mut revision, mut store) = (None, transport.store());
         loop {
             let page = range.limit(keys).await?;
             // The first page's: the others are read as of then.
-            let at = *revision.get_or_insert_with(|| {
-                cluster_id = self.client.transport().cluster_id();
-                page.revision
-            });
+            let at = if let Some(at) = revision {
+                at
+            } else {
+                let before = std::mem::replace(&mut store, transport.store());
+                if store.restores != before.restores {
+                    // It may be of the store as it was before.
+                    range = self.client.range(self.range.clone());
+                    continue;
+                }
+                *revision.insert(page.revision)
+            };
             let mut bytes = 1;
             for kv in &page.kvs {
                 bytes += kv.key.len() + kv.value.len();
@@ -118,7 +126,7 @@ impl Follower {
             let Some(last) = page.kvs.last().filter(|_| page.more) else {
                 self.shared.state.send_modify(|state| state.listings += 1);
                 self.meter.listed();
-                return Ok((listing.end(at).of_cluster(cluster_id), asked));
+                return Ok((listing.end(at).of_store(store), asked));
             };
             let fit = (PAGE_BYTES * page.kvs.len() / bytes).max(1);
             keys = u32::try_from(fit).unwrap_or(u32::MAX).min(self.page_keys);
@@ -200,6 +208,10 @@ impl Follower {
         // As of when everything had arrived, and up to which revision that was.
         let mut heard: Option<(Stamp, Revision)> = None;
         loop {
+            if self.is_of_another_store() {
+                let why = "the store is not the one that the cache was read from";
+                return Error::new(ErrorKind::Restored, "cache", why);
+            }
             if let Some((asked, position)) = heard
                 && taken >= position
             {
@@ -240,6 +252,15 @@ impl Follower {
                 _ = ticks.tick() => {}
             }
         }
+    }
+
+    /// Whether what is shown, or withheld, was read from a store that is not there any more.
+    fn is_of_another_store(&self) -> bool {
+        let store = match &self.withheld {
+            Some(kept) => kept.snapshot.store(),
+            None => self.shared.snapshot.load().store(),
+        };
+        store != self.client.transport().store()
     }
 
     /// Shows what the events make of what is known. `prove` may have published a later revision of

@@ -211,7 +211,8 @@ impl Saver {
         {
             return Ok(());
         }
-        let cluster = self.client.transport().cluster_id();
+        // Not the one that answers now: that may be another.
+        let cluster = snapshot.store().cluster;
         let copy = Contents {
             cluster,
             current_at: now.checked_sub(status.age()).unwrap_or(now),

@@ -11,15 +11,15 @@ use imbl::ordmap::DiffItem;
 use imbl::shared_ptr::DefaultSharedPtr;
 
 use super::publish::Revised;
+use crate::transport::StoreId;
 use crate::types::{Event, EventKind, KeyRange, KeyValue, Revision};
 
 /// A range of keys at one revision; it never changes.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
     revision: Revision,
-    /// The cluster that it was read from; 0 if that is not known, as of one from
-    /// disk.
-    cluster_id: u64,
+    /// What it was read from; not known of one from disk.
+    store: StoreId,
     /// By name, for reads of ranges.
     ordered: imbl::OrdMap<Bytes, Arc<KeyValue>>,
     /// By hash, for reads of single keys: several times as fast.
@@ -152,14 +152,14 @@ impl Snapshot {
         }
     }
 
-    /// The same, read from a cluster of this id.
-    pub(super) fn of_cluster(self, cluster_id: u64) -> Self {
-        Self { cluster_id, ..self }
+    /// The same, read from `store`.
+    pub(super) fn of_store(self, store: StoreId) -> Self {
+        Self { store, ..self }
     }
 
-    /// Whether it is known to have been read from the cluster of this id.
-    pub(super) fn is_of_cluster(&self, cluster_id: u64) -> bool {
-        self.cluster_id == cluster_id
+    /// What it was read from, as far as is known.
+    pub(super) fn store(&self) -> StoreId {
+        self.store
     }
 
     /// The snapshot after `steps`, all of which are later than this one.

@@ -26,9 +26,21 @@ const SEPARATOR: u8 = b'/';
 pub struct CachedStructBuilder<T> {
     cache: CacheBuilder,
     prefix: Bytes,
-    checks: Vec<Box<Check<T>>>,
+    checks: Vec<Arc<Check<T>>>,
     fallback: Fallback<T>,
     refuses_unknown: bool,
+}
+
+impl<T> Clone for CachedStructBuilder<T> {
+    fn clone(&self) -> Self {
+        Self {
+            cache: self.cache.clone(),
+            prefix: self.prefix.clone(),
+            checks: self.checks.clone(),
+            fallback: self.fallback.clone(),
+            refuses_unknown: self.refuses_unknown,
+        }
+    }
 }
 
 typed_settings! {

@@ -62,13 +62,23 @@ pub(super) fn caught<T, E>(
 }
 
 /// How a value stands in for what is not stored.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Fallback<T> {
     pub(super) value: Option<Arc<T>>,
     /// What nothing at all is read as; what is stored and wrong is not hidden by it.
     pub(super) nothing: Option<Arc<T>>,
     /// Whether the last good value stays when what was stored is deleted.
     pub(super) keeps_deleted: bool,
+}
+
+impl<T> Clone for Fallback<T> {
+    fn clone(&self) -> Self {
+        Self {
+            value: self.value.clone(),
+            nothing: self.nothing.clone(),
+            keeps_deleted: self.keeps_deleted,
+        }
+    }
 }
 
 impl<T> Default for Fallback<T> {
@@ -95,7 +105,7 @@ macro_rules! typed_settings {
                 mut self,
                 check: impl Fn(&T) -> Result<(), String> + Send + Sync + 'static,
             ) -> Self {
-                self.checks.push(Box::new(check));
+                self.checks.push(std::sync::Arc::new(check));
                 self
             }
 
@@ -320,8 +330,9 @@ impl<T> Cached<T> {
         let cell = &self.cell;
         let read = cell.state.until(|state| {
             let read = &state.snapshot;
-            let is_read =
-                read.revision() >= snapshot.revision() || snapshot.changes_since(read).is_empty();
+            let is_later =
+                read.store() == snapshot.store() && read.revision() >= snapshot.revision();
+            let is_read = is_later || snapshot.changes_since(read).is_empty();
             // A client that was closed meanwhile reads nothing any more.
             (is_read || cell.is_closed.load(Ordering::Acquire)).then(|| state.clone())
         });

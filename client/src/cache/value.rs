@@ -1,6 +1,7 @@
 //! One key as a value: how its bytes are read.
 
 use std::str::FromStr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
@@ -18,9 +19,21 @@ type Format<T> = dyn Fn(&Bytes) -> Result<T, String> + Send + Sync;
 pub struct CachedBuilder<T> {
     cache: CacheBuilder,
     key: Bytes,
-    format: Box<Format<T>>,
-    checks: Vec<Box<Check<T>>>,
+    format: Arc<Format<T>>,
+    checks: Vec<Arc<Check<T>>>,
     fallback: Fallback<T>,
+}
+
+impl<T> Clone for CachedBuilder<T> {
+    fn clone(&self) -> Self {
+        Self {
+            cache: self.cache.clone(),
+            key: self.key.clone(),
+            format: self.format.clone(),
+            checks: self.checks.clone(),
+            fallback: self.fallback.clone(),
+        }
+    }
 }
 
 typed_settings! {
@@ -71,7 +84,7 @@ impl<T: Send + Sync + 'static> CachedBuilder<T> {
         Self {
             cache: CacheBuilder::new(client, KeyRange::key(&key)),
             key,
-            format: Box::new(format),
+            format: Arc::new(format),
             checks: Vec::new(),
             fallback: Fallback::default(),
         }
@@ -92,7 +105,7 @@ impl<T: Send + Sync + 'static> CachedBuilder<T> {
         T: FromStr,
         T::Err: std::fmt::Display,
     {
-        self.format = Box::new(text);
+        self.format = Arc::new(text);
         self
     }
 
@@ -101,7 +114,7 @@ impl<T: Send + Sync + 'static> CachedBuilder<T> {
         mut self,
         read: impl Fn(&[u8]) -> Result<T, String> + Send + Sync + 'static,
     ) -> Self {
-        self.format = Box::new(move |bytes: &Bytes| read(bytes));
+        self.format = Arc::new(move |bytes: &Bytes| read(bytes));
         self
     }
 

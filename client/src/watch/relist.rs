@@ -6,6 +6,7 @@
 //! - a batch that was read has every difference from that, so that he is right again after it.
 
 use std::collections::BTreeMap;
+use std::sync::Mutex;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -39,12 +40,12 @@ pub(super) struct Relisting {
 enum Now {
     Following(Plain),
     /// The keys are being read, after this failure.
-    Reading(
-        ErrorKind,
-        BoxFuture<'static, Result<(Listed, Plain), Error>>,
-    ),
+    Reading(ErrorKind, Reading),
     Ended,
 }
+
+/// Never locked: it is only polled, by whoever has the watch for himself, and so others may share it.
+type Reading = Mutex<BoxFuture<'static, Result<(Listed, Plain), Error>>>;
 
 /// Every key of the range at one revision.
 struct Listed {
@@ -129,7 +130,7 @@ impl Relisting {
                         continue;
                     }
                 },
-                Now::Reading(why, reading) => match ready!(reading.poll_unpin(context)) {
+                Now::Reading(why, reading) => match ready!(polled(reading, context)) {
                     Ok((listed, plain)) => {
                         let is_restored = *why == ErrorKind::Restored;
                         self.now = Now::Following(plain);
@@ -235,8 +236,16 @@ impl Now {
                 }
             }
         };
-        Self::Reading(why, reading.boxed())
+        Self::Reading(why, Mutex::new(reading.boxed()))
     }
+}
+
+fn polled(
+    reading: &mut Reading,
+    context: &mut Context<'_>,
+) -> Poll<Result<(Listed, Plain), Error>> {
+    let reading = reading.get_mut().expect("nobody locks it");
+    reading.poll_unpin(context)
 }
 
 impl WatchBuilder {

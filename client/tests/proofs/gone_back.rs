@@ -5,7 +5,7 @@ use std::time::Duration;
 use gonfalon::testkit::{FakeServer, Rpc};
 use gonfalon::{Client, ErrorKind, KeyRange, OnCompacted, Op, Revision, WatchState};
 
-use super::{next, told, within};
+use super::{next, told, until, within};
 
 const DENIED: &str = "rpc error: code = PermissionDenied desc = etcdserver: permission denied";
 
@@ -142,19 +142,28 @@ async fn a_cache_is_linearizable_as_soon_as_the_store_was_restored() {
     }
 }
 
+/// What `builder` becomes, whose first listing takes more than one page: while the second is on its
+/// way, a key is written and the history goes.
+async fn disturbed<B>(server: &FakeServer, builder: B, key: &str) -> B::Output
+where
+    B: IntoFuture<Output: Send + 'static, IntoFuture: Send + 'static>,
+{
+    server.on_next(Rpc::Range).delay(Duration::ZERO);
+    server.on_next(Rpc::Range).delay(Duration::from_secs(1));
+    let listing = tokio::spawn(builder.into_future());
+    received(server, Rpc::Range, 2).await;
+    server.put(key.to_owned(), "2");
+    server.compact_now();
+    within(listing).await.expect("it does not panic")
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_first_listing_whose_history_goes_starts_again() {
     let server = FakeServer::start();
     server.txn((0..3).map(|n| Op::put(format!("k/{n}"), "1")));
     let client = server.client();
-    server.on_next(Rpc::Range).delay(Duration::ZERO);
-    server.on_next(Rpc::Range).delay(Duration::from_secs(1));
     let builder = client.cache(KeyRange::prefix("k/")).page_keys(2);
-    let listing = tokio::spawn(builder.into_future());
-    received(&server, Rpc::Range, 2).await;
-    server.put("k/0", "2");
-    server.compact_now();
-    let cache = within(listing).await.unwrap().unwrap();
+    let cache = disturbed(&server, builder, "k/0").await.unwrap();
     assert_eq!(cache.snapshot().len(), 3);
     assert_eq!(cache.get("k/0").unwrap().value, "2");
 }
@@ -167,16 +176,10 @@ async fn a_watch_from_now_on_does_not_tell_what_was_there_if_its_first_listing_f
         server.txn((0..100).map(|n| Op::put(format!("k/{hundred:03}{n:02}"), "1")));
     }
     let client = server.client();
-    server.on_next(Rpc::Range).delay(Duration::ZERO);
-    server.on_next(Rpc::Range).delay(Duration::from_secs(1));
     let builder = client
         .watch(KeyRange::prefix("k/"))
         .on_compacted(OnCompacted::Relist);
-    let watching = tokio::spawn(builder.into_future());
-    received(&server, Rpc::Range, 2).await;
-    server.put("k/00000", "2");
-    server.compact_now();
-    let mut watch = within(watching).await.unwrap().unwrap();
+    let mut watch = disturbed(&server, builder, "k/00000").await.unwrap();
     server.put("k/end", "x");
     assert_eq!(
         told(&next(&mut watch).await),
@@ -184,26 +187,50 @@ async fn a_watch_from_now_on_does_not_tell_what_was_there_if_its_first_listing_f
     );
 }
 
+/// By a write: what is read after it is of the restored store, whatever was known before.
 #[tokio::test(start_paused = true)]
-async fn a_value_whose_reading_panics_is_wrong_and_the_next_is_read() {
+async fn a_write_to_a_restored_store_is_waited_for_by_caches_that_have_not_noticed() {
+    for (is_renamed, later) in [(true, 5), (false, 5), (false, 1)] {
+        let server = FakeServer::start();
+        let client = server.client();
+        let backup = server.put("k/a", "1");
+        let cache = client.cache(KeyRange::prefix("k/")).await.unwrap();
+        let value = client.cached::<u32>("k/a").await.unwrap();
+        for _ in 0..later {
+            server.put("k/a", "2");
+        }
+        let seen = server.revision();
+        within(cache.at_least(seen)).await.unwrap();
+        assert_eq!(*within(value.at_least(seen)).await.unwrap().value, 2);
+        // No watch gets through any more.
+        let watches = server.on_next(Rpc::Watch).times(1_000);
+        watches.delay(Duration::from_mins(1));
+        go_back(&server, is_renamed, backup);
+        let written = client.put("k/b", "1").await.unwrap().revision;
+        assert!(written <= seen, "by its number it is known");
+        let snapshot = within(cache.at_least(written)).await.unwrap();
+        assert_eq!(snapshot.get("k/a").unwrap().value, "1");
+        assert_eq!(snapshot.get("k/b").unwrap().value, "1");
+        let state = within(value.at_least(written)).await.unwrap();
+        assert_eq!((*state.value, state.revision), (1, backup));
+    }
+}
+
+/// Nobody asks it for anything.
+#[tokio::test(start_paused = true)]
+async fn a_cache_whose_client_has_noticed_lists_again_by_itself() {
     let server = FakeServer::start();
     let client = server.client();
-    server.put("limit", "1");
-    let limit = client
-        .cached::<u32>("limit")
-        .check(|value| {
-            assert_ne!(*value, 2, "two is too much");
-            Ok(())
-        })
-        .await
-        .unwrap();
-    let bad = server.put("limit", "2");
-    let state = within(limit.at_least(bad)).await.unwrap();
-    assert_eq!(*state.value, 1);
-    let error = state.error.as_ref().expect("it is said");
-    assert_eq!((error.key.as_str(), error.revision), ("limit", bad));
-    assert!(error.why.contains("two is too much"), "{error}");
-    let good = server.put("limit", "3");
-    let state = within(limit.at_least(good)).await.unwrap();
-    assert_eq!((*state.value, state.error.is_some()), (3, false));
+    let backup = server.put("k/a", "old");
+    let cache = client.cache(KeyRange::prefix("k/")).await.unwrap();
+    for _ in 0..5 {
+        server.put("k/a", "new");
+    }
+    within(cache.at_least(server.revision())).await.unwrap();
+    let watches = server.on_next(Rpc::Watch).times(1_000);
+    watches.delay(Duration::from_mins(1));
+    server.roll_back(backup);
+    client.get("elsewhere").await.unwrap();
+    until(|| cache.get("k/a").is_some_and(|kv| kv.value == "old")).await;
+    assert_eq!(cache.status().listings, 2);
 }

@@ -45,7 +45,7 @@ all!(handle: Barrier, Counter, DoubleBarrier, Election, Lock, MultiLock, Priorit
 all!(handle: Semaphore, Stm, StmTxn);
 // Calls to be, and settings.
 all!(handle: Delete, Get, Grant, Put, Range, Swap, Txn, WatchBuilder, CacheBuilder);
-all!(moved: CachedBuilder<u32>, CachedStructBuilder<u32>);
+all!(handle: CachedBuilder<u32>, CachedStructBuilder<u32>);
 all!(handle: ClientBuilder, DiskCopy, LossGuard, Tls, FakeServerBuilder);
 // Values.
 all!(handle: Access, Alarm, AlarmKind, AuthStatus, Batch, CacheSource, CacheStatus, Change, Compare);
@@ -60,7 +60,8 @@ all!(shared: LockGuard, RwLockReadGuard, RwLockWriteGuard, MultiLockGuard, Permi
 all!(shared: DoubleBarrierGuard, Claim, Loaded<u32>);
 // What comes bit by bit, to one who waits for it.
 all!(shared: Changes, StateChanges, StatusChanges, ValueChanges<u32>, LeaderChanges, FakeServer);
-all!(moved: Watch, Pages, KeyValues, SnapshotStream, Each<Watch>);
+all!(shared: Watch, Each<Watch>);
+all!(moved: Pages, KeyValues, SnapshotStream);
 
 /// Awaited on any thread.
 fn sent<F>(_: F)
