@@ -182,7 +182,8 @@ impl ClientBuilder {
     ///
     /// A larger answer is an error, [`ErrorKind::TooLarge`], and ends only the call or the watch that
     /// it is for. Servers divide what they tell a watch by the size of the largest request that they
-    /// take.
+    /// take. A message for watches that is larger than four times as much, and than 32 MiB, is not even
+    /// read: it ends all watches of the client with that error (caches list again, and go on).
     #[must_use]
     pub fn response_bytes_max(mut self, bytes: usize) -> Self {
         self.config.response_bytes_max = bytes;

@@ -35,6 +35,14 @@ const GOOD_AFTER: Duration = Duration::from_secs(10);
 /// end: one that has not heard yet of him, or of his new password, refuses him too.
 const REFUSALS_MIN: usize = 2;
 
+/// The largest message of watches that is read at all, in bytes, as a multiple of the largest that is
+/// handed over. Of one that is read it is known whose it is, and it ends that watch alone.
+const READ_FACTOR: usize = 4;
+
+/// And at least that: what a server sends at once that takes requests of 10 MiB, etcd's recommended
+/// maximum (a key's value and the one before), and more.
+const READ_BYTES_MIN: usize = 32 * 1024 * 1024;
+
 /// The task.
 pub(super) struct Hub {
     pub(super) transport: Arc<Transport>,
@@ -154,7 +162,7 @@ impl Hub {
                         let status = Status::unavailable("the server ended the stream");
                         return self.failed(&open, status);
                     }
-                    Err(status) => return self.failed(&open, status),
+                    Err(status) => return self.broken(&open, status),
                 },
                 () = sleep_until(open.ask_at), if self.wants_to_ask(&open) => {}
                 () = sleep_until(open.look_at), if self.transport.choice() > 1 => {}
@@ -239,9 +247,10 @@ impl Hub {
                 }
                 Over::Failed(Box::new(Verdict { error, ..verdict }))
             })?;
-            // A message that is too large must be read, to know whose it is.
+            let accepted = transport.config.response_bytes_max;
+            let limit = accepted.saturating_mul(READ_FACTOR).max(READ_BYTES_MIN);
             WatchClient::new(endpoint.streams())
-                .max_decoding_message_size(usize::MAX)
+                .max_decoding_message_size(limit)
                 .watch(request)
                 .await
                 .map(tonic::Response::into_inner)
@@ -267,6 +276,18 @@ impl Hub {
         }
         verdict.error = verdict.error.at(open.endpoint.name());
         Over::Failed(Box::new(verdict))
+    }
+
+    /// The stream has failed; or it has brought a message that is not read. Whose that is cannot be
+    /// known, and another stream would bring it again: so all end that could have it.
+    fn broken(&mut self, open: &Open, status: Status) -> Over {
+        let over = self.failed(open, status);
+        if let Over::Failed(verdict) = &over
+            && *verdict.error.kind() == ErrorKind::TooLarge
+        {
+            self.refuse_all(&verdict.error);
+        }
+        over
     }
 
     /// Does what handles want; on `open`, if there is a stream.
@@ -329,9 +350,7 @@ impl Hub {
                 }
                 Created::Behind(seen) => open.behind = open.behind.max(Some(seen)),
                 Created::Elsewhere => {
-                    let now = response.header.map_or(0, |header| header.revision);
-                    self.transport
-                        .went_back(self.transport.seen(), Revision::new(now));
+                    // All that follows from that was noted with the answer's header.
                     self.end(open, id, restored("it is another cluster"));
                     open.cancel(id);
                 }

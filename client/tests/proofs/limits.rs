@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use gonfalon::testkit::FakeServer;
-use gonfalon::{Client, DiskCopy, ErrorKind, KeyRange, LossGuard, OnCompacted, Op, OpResult};
+use gonfalon::testkit::{FakeServer, Rpc};
+use gonfalon::{
+    Client, DiskCopy, ErrorKind, KeyRange, LossGuard, OnCompacted, Op, OpResult, WatchState,
+};
 
 use super::within;
 
@@ -42,6 +44,36 @@ async fn every_answer_may_be_as_large_as_the_client_accepts() {
     let small = small.build().unwrap();
     let refused = within(small.txn().then(read)).await.unwrap_err();
     assert_ne!(*refused.kind(), ErrorKind::Timeout, "{refused}");
+}
+
+/// Of a message that is not read nobody knows whose it is.
+#[tokio::test]
+async fn a_message_of_watches_that_no_server_should_send_ends_them_and_not_the_client() {
+    let server = FakeServer::start();
+    let client = server.client_builder().response_bytes_max(MIB);
+    let client = client.build().unwrap();
+    let mut large = within(client.watch("large")).await.unwrap();
+    let mut other = within(client.watch("other")).await.unwrap();
+    let cache = within(client.cache("other")).await.unwrap();
+    let told = server.put("large", "small");
+    within(large.next()).await.unwrap().unwrap();
+    let streams = server.received(Rpc::Watch);
+    server.put("large", vec![b'v'; 33 * MIB]);
+    for watch in [&mut large, &mut other] {
+        let error = within(watch.next()).await.unwrap().unwrap_err();
+        assert_eq!(*error.kind(), ErrorKind::TooLarge, "{error}");
+        assert!(error.to_string().contains("33554432"), "{error}");
+        assert!(within(watch.next()).await.is_none());
+    }
+    assert_eq!(large.position(), told, "from where it can go on");
+    // It is not fetched again and again, and all else is as before.
+    let written = within(client.put("other", "1")).await.unwrap().revision;
+    let snapshot = within(cache.at_least(written)).await.unwrap();
+    assert_eq!(snapshot.get("other").unwrap().value, "1");
+    let after = within(client.watch("large").after(written)).await.unwrap();
+    assert_eq!(after.state(), WatchState::Live);
+    let streams = server.received(Rpc::Watch) - streams;
+    assert!(streams <= 3, "{streams} streams");
 }
 
 #[tokio::test]
