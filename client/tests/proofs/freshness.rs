@@ -49,6 +49,25 @@ async fn a_quiet_cache_is_as_young_as_its_members_last_answer() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_member_is_asked_once_for_all_caches_of_a_client() {
+    let server = FakeServer::start();
+    let client = server.client();
+    let mut caches = Vec::new();
+    for number in 0..20 {
+        let cache = client.cache(KeyRange::prefix(format!("{number}/")));
+        caches.push(cache.await.unwrap());
+    }
+    for cache in &caches {
+        is(cache, CacheSource::Live).await;
+    }
+    let before = server.received(Rpc::Status);
+    sleep(Duration::from_secs(10)).await;
+    let asked = server.received(Rpc::Status) - before;
+    assert!((9..=11).contains(&asked), "{asked} questions in 10 s");
+    assert!(caches.iter().all(|cache| cache.fresh_within(SOON).is_ok()));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_member_that_falls_silent_is_seen_in_the_age_at_once_and_in_the_state_after_keep_alive() {
     let server = FakeServer::start();
     let cache = server.client().cache(KeyRange::prefix("k/")).await.unwrap();

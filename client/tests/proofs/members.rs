@@ -57,6 +57,71 @@ async fn or_waits_for_it_if_there_is_no_other_and_says_that_it_is_not_live() {
     assert_eq!(watch.state(), WatchState::Live);
 }
 
+/// Why it is behind cannot be found out, because what would tell is refused: it is left, and not asked
+/// without a pause.
+#[tokio::test(start_paused = true)]
+async fn a_watch_leaves_a_member_that_is_behind_also_if_no_read_may_tell_why() {
+    let (server, _client, mut watch, mut model) = on_a_laggard().await;
+    server.permit_reads("other/");
+    let streams = server.received(Rpc::Watch);
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    assert_eq!(watch.state(), WatchState::Resuming);
+    let streams = server.received(Rpc::Watch) - streams;
+    assert!(streams < 100, "{streams} streams in a minute");
+    server.member(2).start();
+    server.put("k/a", "4");
+    model.take(&server, &mut watch).await;
+    assert_eq!(watch.state(), WatchState::Live);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_serializable_read_never_shows_less_than_its_client_has_seen() {
+    let server = FakeServer::builder().members(2).start();
+    let client = server.client();
+    let put = |value: &str| server.put("k", value.to_owned());
+    put("old");
+    client.get("k").await.unwrap();
+    server.member(1).lag(1);
+    let floor = put("new");
+    // Whoever answers first: what the one that lags says is passed on to nobody.
+    for first in [0, 1, 0, 1] {
+        client.get("k").await.unwrap();
+        assert_eq!(client.revision_floor(), floor);
+        server.member(1 - first).stop();
+        client.get("k").await.unwrap();
+        server.member(1 - first).start();
+        let read = client.get("k").serializable().await.unwrap();
+        assert_eq!(read.unwrap().value, "new", "member {first} was asked last");
+    }
+    // Nor if there is no other.
+    let only = server.member(1).client();
+    only.get("k").await.unwrap();
+    assert_eq!(
+        only.revision_floor(),
+        floor,
+        "linearizable reads are current"
+    );
+    let error = only.get("k").serializable().await.unwrap_err();
+    assert_eq!(*error.kind(), ErrorKind::Unavailable, "{error}");
+    assert!(error.to_string().contains("has seen"), "{error}");
+    assert_eq!(error.outcome(), gonfalon::Outcome::NotApplied);
+    // Who does not mind gets it.
+    server.member(0).stop();
+    let careless = server.client_builder().reads_go_forward(false);
+    let careless = careless.build().unwrap();
+    let read = careless.get("k").serializable().await.unwrap();
+    assert_eq!(read.unwrap().value, "old");
+    // It catches up while it is asked.
+    let only = server.member(1).client();
+    only.get("k").await.unwrap();
+    let reading = tokio::spawn(only.get("k").serializable().into_future());
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(!reading.is_finished());
+    server.member(1).lag(0);
+    let read = within(reading).await.unwrap().unwrap();
+    assert_eq!(read.unwrap().value, "new");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_new_watch_does_not_tell_what_its_client_has_seen_before() {
     let (server, client, mut old, mut model) = on_a_laggard().await;
