@@ -125,6 +125,18 @@ impl Cluster {
         self.members[at].client.clone()
     }
 
+    /// Makes the stubs anew. They belong to the runtime that they were made in, and this is for one
+    /// that uses a cluster which another has started.
+    ///
+    /// # Errors
+    /// Never for ports that fit.
+    pub fn connect_again(&mut self) -> Result<()> {
+        for member in &mut self.members {
+            member.client = Client::new(member.client_port)?;
+        }
+        Ok(())
+    }
+
     /// `host:port` of every member, as etcd's tools want it.
     pub fn endpoints(&self) -> Vec<String> {
         self.members.iter().map(Member::endpoint).collect()

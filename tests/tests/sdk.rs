@@ -1,4 +1,5 @@
-//! Our client against Gonfalon and against real etcds: the same tests, the same answers.
+//! Our client against Gonfalon, one member and three, and against real etcds: the same tests, the same
+//! answers.
 
 #[path = "sdk/auth.rs"]
 mod auth;
@@ -32,6 +33,8 @@ mod operators;
 mod pages;
 #[path = "sdk/points.rs"]
 mod points;
+#[path = "sdk/pool.rs"]
+mod pool;
 #[path = "sdk/recipes.rs"]
 mod recipes;
 #[path = "sdk/sharing.rs"]
@@ -43,11 +46,14 @@ mod typed;
 #[path = "sdk/watch.rs"]
 mod watch;
 
+use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use gonfalon::{Batch, Client, Watch};
 use gonfalon_tests::binaries::Server;
 use gonfalon_tests::cluster::Cluster;
+use gonfalon_tests::raw::http_get;
 use gonfalon_tests::relay::Relay;
 
 /// How long something that must happen may take on a busy machine.
@@ -55,13 +61,31 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 const SERVERS: [Server; 3] = [Server::Gonfalon, Server::Etcd34, Server::Etcd35];
 
-/// One member of each server, one after the other.
+/// One member of each server, one after the other, and three of Gonfalon meanwhile; each with an empty
+/// store. Most of what tests do is wait.
 async fn each_server(test: impl AsyncFn(&Cluster, Client)) {
-    for server in SERVERS {
-        let cluster = Cluster::start(server, 1).await.expect("the server starts");
-        let client = client(&cluster);
-        eprintln!("against {server:?}");
-        test(&cluster, client).await;
+    let ones = async {
+        for server in SERVERS {
+            let cluster = Cluster::start(server, 1).await.expect("the server starts");
+            tried(&cluster, &test).await;
+        }
+    };
+    let three = async {
+        let threes = pool::threes();
+        let cluster = threes.take().await;
+        tried(&cluster, &test).await;
+        threes.give_back(cluster);
+    };
+    tokio::join!(ones, three);
+}
+
+/// Says against which cluster a test fails.
+async fn tried(cluster: &Cluster, test: &impl AsyncFn(&Cluster, Client)) {
+    let test = AssertUnwindSafe(test(cluster, client(cluster)));
+    if let Err(panic) = test.catch_unwind().await {
+        let (server, size) = (cluster.server(), cluster.size());
+        eprintln!("failed against {server:?}, members: {size}");
+        resume_unwind(panic);
     }
 }
 
@@ -102,25 +126,18 @@ fn told(batch: &Batch) -> Vec<(String, String)> {
     events.collect()
 }
 
-/// The numbers of a member's metrics whose line contains every one of `words`.
+/// The sum of the numbers of all members' metrics whose line contains every one of `words`.
 async fn metric(cluster: &Cluster, words: &[&str]) -> f64 {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    let mut socket = tokio::net::TcpStream::connect(cluster.member(0).endpoint())
-        .await
-        .expect("the member shows its metrics");
-    let request = b"GET /metrics HTTP/1.1\r\nHost: m\r\nConnection: close\r\n\r\n";
-    socket
-        .write_all(request)
-        .await
-        .expect("the member shows its metrics");
-    let mut page = String::new();
-    socket
-        .read_to_string(&mut page)
-        .await
-        .expect("the member shows its metrics");
-    let lines = page
-        .lines()
-        .filter(|line| words.iter().all(|word| line.contains(word)));
-    let numbers = lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok());
-    numbers.sum()
+    let mut sum = 0.0;
+    for at in 0..cluster.size() {
+        let endpoint = cluster.member(at).endpoint();
+        let (code, page) = http_get(&endpoint, "/metrics").await.expect("a page");
+        assert_eq!(code, 200);
+        let lines = page
+            .lines()
+            .filter(|line| words.iter().all(|word| line.contains(word)));
+        let numbers = lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok());
+        sum += numbers.sum::<f64>();
+    }
+    sum
 }

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use gonfalon::{ErrorKind, LeaderContext, LeaderState, Led, LostReason, Op};
+use gonfalon_tests::etcdctl::Etcdctl;
 
-use super::recipes::{TTL, contenders, etcdctl_with};
+use super::recipes::{TTL, contenders, etcdctl_with, says};
 use super::{each_server, within};
 
 #[tokio::test]
@@ -66,6 +67,53 @@ async fn etcds_own_election_and_ours_have_one_leader() {
         assert!(ours.is_held() && ours.fence().revision() > led.fence);
         theirs.kill().unwrap();
         theirs.wait().unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn etcdctl_and_we_lead_in_the_order_in_which_we_came_and_see_each_other() {
+    each_server(async |cluster, client| {
+        let mut etcdctl = Etcdctl::new(cluster).unwrap();
+        let election = client.election("office").ttl(TTL);
+        let mut seen = election.observe().await.unwrap();
+        let leads = async |seen: &mut gonfalon::LeaderChanges, wanted: &str| {
+            loop {
+                match within(seen.next()).await {
+                    Some(LeaderState::Led(leader)) if leader.value == wanted => return leader,
+                    Some(_) => {}
+                    None => panic!("nobody is seen any more"),
+                }
+            }
+        };
+        let first = election.campaign("first").await.unwrap();
+        leads(&mut seen, "first").await;
+        let observer = etcdctl.start(&["elect", "-l", "office"]).unwrap();
+        assert!(says(&observer, 2).await.ends_with("\nfirst\n"));
+        let second = etcdctl.start(&["elect", "office", "second"]).unwrap();
+        contenders(&client, "office", 2).await;
+        let third = election.clone();
+        let third = tokio::spawn(async move { third.campaign("third").await });
+        contenders(&client, "office", 3).await;
+        first.proclaim("first, still").await.unwrap();
+        leads(&mut seen, "first, still").await;
+        assert!(says(&observer, 4).await.ends_with("\nfirst, still\n"));
+        assert_eq!(second.said().unwrap(), "");
+        assert!(!third.is_finished());
+
+        first.resign().await.unwrap();
+        let said = says(&second, 2).await;
+        let leader = leads(&mut seen, "second").await;
+        let key = std::str::from_utf8(&leader.key).unwrap();
+        assert_eq!(said, format!("{key}\nsecond\n"), "as both sides see it");
+        assert!(says(&observer, 6).await.ends_with(&said));
+        assert!(!third.is_finished());
+
+        second.interrupt().unwrap();
+        let third = within(third).await.unwrap().unwrap();
+        assert!(third.is_held() && third.fence().revision() > leader.fence);
+        leads(&mut seen, "third").await;
+        assert!(says(&observer, 8).await.ends_with("\nthird\n"));
     })
     .await;
 }

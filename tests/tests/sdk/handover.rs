@@ -6,14 +6,13 @@ use std::time::Duration;
 
 use gonfalon::Client;
 use gonfalon_tests::cluster::Cluster;
-use gonfalon_tests::raw::http_get;
 
 use super::recipes::contenders;
-use super::{each_server, within};
+use super::{each_server, metric, within};
 
 const WAITERS: u32 = 100;
 
-/// What a server has counted.
+/// What the members have counted.
 #[derive(Debug, Clone, Copy)]
 struct Counts {
     txns: f64,
@@ -23,23 +22,12 @@ struct Counts {
 }
 
 async fn counts(cluster: &Cluster) -> Counts {
-    let endpoint = cluster.member(0).endpoint();
-    let (code, page) = http_get(&endpoint, "/metrics").await.expect("a page");
-    assert_eq!(code, 200);
-    let sum = |name: &str, label: &str| {
-        let lines = page.lines().filter(|line| {
-            let rest = line.strip_prefix(name).unwrap_or_default();
-            rest.starts_with(['{', ' ']) && rest.contains(label)
-        });
-        let values = lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
-        values.sum::<f64>()
-    };
-    let handled = |method| sum("grpc_server_handled_total", method);
+    let handled = async |method| metric(cluster, &["grpc_server_handled_total{", method]).await;
     Counts {
-        txns: handled("grpc_method=\"Txn\""),
-        ranges: handled("grpc_method=\"Range\""),
-        events: sum("etcd_debugging_mvcc_events_total", ""),
-        watchers: sum("etcd_debugging_mvcc_watcher_total", ""),
+        txns: handled("grpc_method=\"Txn\"").await,
+        ranges: handled("grpc_method=\"Range\"").await,
+        events: metric(cluster, &["etcd_debugging_mvcc_events_total "]).await,
+        watchers: metric(cluster, &["etcd_debugging_mvcc_watcher_total "]).await,
     }
 }
 

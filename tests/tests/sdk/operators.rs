@@ -10,24 +10,30 @@ use super::{client, each_server, within};
 #[tokio::test]
 async fn members_are_listed_by_the_leader_and_by_whoever_is_asked() {
     each_server(async |cluster, client| {
-        // It says where clients find it when it has started.
+        // They say where clients find them when they have started; and whoever is asked for what it
+        // has itself may hear of that later.
         let published = async {
             loop {
                 let members = client.cluster().members().await.unwrap();
-                if !members[0].client_urls.is_empty() {
+                let local = client.cluster().members_serializable().await.unwrap();
+                if members.iter().all(|member| !member.client_urls.is_empty()) && local == members {
                     return members;
                 }
                 tokio::time::sleep(std::time::Duration::from_millis(20)).await;
             }
         };
         let members = within(published).await;
-        assert_eq!(
-            client.cluster().members_serializable().await.unwrap(),
-            members
-        );
-        let endpoint = format!("http://{}", cluster.member(0).endpoint());
-        assert_eq!(members[0].client_urls, [endpoint]);
-        assert!(members[0].id != 0 && members[0].name == "m0" && !members[0].is_learner);
+        assert_eq!(members.len(), cluster.size());
+        for at in 0..cluster.size() {
+            let started = cluster.member(at);
+            let found = members.iter().find(|member| member.name == started.name());
+            let found = found.expect("it is listed");
+            assert_eq!(
+                found.client_urls,
+                [format!("http://{}", started.endpoint())]
+            );
+            assert!(found.id != 0 && !found.is_learner);
+        }
     })
     .await;
 }

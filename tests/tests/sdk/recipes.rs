@@ -9,6 +9,7 @@ use futures::FutureExt as _;
 use gonfalon::{Client, ErrorKind, KeyRange, LostReason, Op};
 use gonfalon_tests::binaries::etcdctl;
 use gonfalon_tests::cluster::Cluster;
+use gonfalon_tests::etcdctl::{Etcdctl, Running};
 
 use super::{each_server, relayed, within};
 
@@ -195,6 +196,64 @@ async fn etcds_own_lock_and_ours_exclude_each_other() {
         let guard = within(client.lock("both").acquire()).await.unwrap();
         assert!(theirs.wait().unwrap().success());
         assert!(guard.is_held());
+    })
+    .await;
+}
+
+/// Waits until it has said so many lines; all that it has said.
+pub(super) async fn says(running: &Running, lines: usize) -> String {
+    let said = async {
+        loop {
+            let said = running.said().expect("its file is there");
+            if said.lines().count() >= lines && said.ends_with('\n') {
+                return said;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    within(said).await
+}
+
+/// Each waits for whoever came before, and for nobody else; who dies is waited for until his time is up.
+#[tokio::test]
+async fn etcdctl_and_we_hold_a_lock_in_the_order_in_which_we_came() {
+    each_server(async |cluster, client| {
+        let mut etcdctl = Etcdctl::new(cluster).unwrap();
+        let acquire = || {
+            let lock = client.lock("line").ttl(TTL);
+            tokio::spawn(async move { lock.acquire().await })
+        };
+        let first = etcdctl.start(&["lock", "line"]).unwrap();
+        says(&first, 1).await;
+        let second = acquire();
+        contenders(&client, "line", 2).await;
+        let third = etcdctl.start(&["lock", "line", "--ttl", "2"]).unwrap();
+        contenders(&client, "line", 3).await;
+        let fourth = acquire();
+        contenders(&client, "line", 4).await;
+        assert!(!second.is_finished() && !fourth.is_finished());
+        assert_eq!(third.said().unwrap(), "");
+        assert!(client.lock("line").try_acquire().await.unwrap().is_none());
+
+        first.interrupt().unwrap();
+        let second = within(second).await.unwrap().unwrap();
+        let written = second.txn().then(Op::put("by", "second")).await.unwrap();
+        assert!(written.succeeded && !fourth.is_finished());
+        assert_eq!(third.said().unwrap(), "");
+
+        let fence = second.fence();
+        second.release().await.unwrap();
+        let key = says(&third, 1).await;
+        let holder = client.lock("line").contenders().await.unwrap().remove(0);
+        assert!(holder.is_holder);
+        assert_eq!(holder.key, key.trim(), "as both sides see it");
+        assert!(!fourth.is_finished());
+
+        // Without a word: its lease has to end first.
+        drop(third);
+        let fourth = within(fourth).await.unwrap().unwrap();
+        assert!(fourth.is_held() && fourth.fence() > fence);
+        contenders(&client, "line", 1).await;
     })
     .await;
 }
