@@ -81,8 +81,8 @@ async fn each_server(test: impl AsyncFn(&Cluster, Client)) {
 
 /// Says against which cluster a test fails.
 async fn tried(cluster: &Cluster, test: &impl AsyncFn(&Cluster, Client)) {
-    let test = AssertUnwindSafe(test(cluster, client(cluster)));
-    if let Err(panic) = test.catch_unwind().await {
+    let test = Box::pin(test(cluster, client(cluster)));
+    if let Err(panic) = AssertUnwindSafe(test).catch_unwind().await {
         let (server, size) = (cluster.server(), cluster.size());
         eprintln!("failed against {server:?}, members: {size}");
         resume_unwind(panic);
