@@ -7,7 +7,7 @@
 mod waiting;
 
 use std::collections::BTreeMap;
-use std::fmt::Debug;
+use std::fmt::{Debug, Write as _};
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
@@ -23,7 +23,13 @@ use tracing_subscriber::registry::LookupSpan;
 use waiting::{until, within};
 
 const SOUND: &str = "nothing panics while it holds this lock";
-const TTL: Duration = Duration::from_secs(60);
+const TTL: Duration = Duration::from_mins(1);
+
+const KV: &str = "etcdserverpb.KV";
+const LEASE: &str = "etcdserverpb.Lease";
+const AUTH: &str = "etcdserverpb.Auth";
+const CLUSTER: &str = "etcdserverpb.Cluster";
+const MAINTENANCE: &str = "etcdserverpb.Maintenance";
 
 /// Name and value of each field, as text.
 type Fields = BTreeMap<&'static str, String>;
@@ -62,7 +68,7 @@ struct Noting;
 
 fn note(what: &Fields) {
     seen(|seen| {
-        seen.text += &format!("{what:?}\n");
+        writeln!(seen.text, "{what:?}").expect("there is room");
         seen.lines += 1;
     });
 }
@@ -162,8 +168,6 @@ async fn every_call_has_one_span_with_the_names_of_the_guide() {
     let _turn = subscribed().await;
     let server = FakeServer::start();
     let client = server.client();
-    const KV: &str = "etcdserverpb.KV";
-    const LEASE: &str = "etcdserverpb.Lease";
     let ok = async |call, service, method| check(call, (service, method), "ok", None).await;
     client.put("k", "1").await.unwrap();
     ok("put", KV, "Put").await;
@@ -185,9 +189,9 @@ async fn every_call_has_one_span_with_the_names_of_the_guide() {
     lease.revoke().await.unwrap();
     ok("revoke", LEASE, "LeaseRevoke").await;
     client.cluster().members().await.unwrap();
-    ok("members", "etcdserverpb.Cluster", "MemberList").await;
+    ok("members", CLUSTER, "MemberList").await;
     client.maintenance().status().await.unwrap();
-    ok("status", "etcdserverpb.Maintenance", "Status").await;
+    ok("status", MAINTENANCE, "Status").await;
     let calls = seen(|seen| seen.calls.len());
     assert_eq!(calls, 11, "one each, and none beside them");
 }
@@ -200,9 +204,6 @@ async fn calls_of_operators_have_spans_too() {
     let client = server.client();
     let (auth, cluster, maintenance) = (client.auth(), client.cluster(), client.maintenance());
     let alarm = Alarm::new(1, AlarmKind::NoSpace);
-    const AUTH: &str = "etcdserverpb.Auth";
-    const CLUSTER: &str = "etcdserverpb.Cluster";
-    const MAINTENANCE: &str = "etcdserverpb.Maintenance";
     macro_rules! refused {
         ($($done:expr => $call:literal, $service:ident, $method:literal;)*) => {$(
             let error = $done.await.map(drop).unwrap_err();

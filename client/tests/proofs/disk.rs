@@ -15,9 +15,9 @@ async fn restored(copy: &DiskCopy) -> FakeServer {
     server.put("k/a", "old");
     let client = server.client();
     let cache = client.cache(KeyRange::prefix("k/")).disk(copy.clone());
-    let cache = within(cache).await.unwrap();
-    within(cache.save()).await.unwrap();
-    client.close().await.unwrap();
+    let cache = within(cache).await.expect("nothing is in its way");
+    within(cache.save()).await.expect("there is room");
+    client.close().await.expect("nothing is in its way");
     server.restore(backup);
     server
 }

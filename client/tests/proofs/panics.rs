@@ -43,16 +43,16 @@ async fn outlives<T: Send + Sync + 'static>(
 ) {
     server.put("s/limit", "1");
     let good = server.revision();
-    let state = within(value.at_least(good)).await.unwrap();
+    let state = within(value.at_least(good)).await.expect("it arrives");
     assert_eq!(number(&state.value), 1, "{what}");
     let bad = server.put("s/limit", "2");
-    let state = within(value.at_least(bad)).await.unwrap();
+    let state = within(value.at_least(bad)).await.expect("it arrives");
     assert_eq!(number(&state.value), 1, "{what}: the last good one stays");
     let error = state.error.as_ref().expect("it is said");
     assert_eq!(error.revision, bad, "{what}");
     assert!(error.why.contains(WORDS), "{what}: {error}");
     let good = server.put("s/limit", "3");
-    let state = within(value.at_least(good)).await.unwrap();
+    let state = within(value.at_least(good)).await.expect("it arrives");
     assert_eq!(number(&state.value), 3, "{what}");
     assert!(state.error.is_none(), "{what}");
     assert_eq!(value.cache().status().listings, 1, "{what}");
