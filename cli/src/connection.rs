@@ -24,7 +24,8 @@ const KEEPALIVE_TIME_MIN: Duration = Duration::from_secs(10);
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 /// What to do after a write without an answer.
-const MAY_HAVE_HAPPENED: &str = "The change may have happened all the same: read before you retry.";
+const MAY_HAVE_HAPPENED: &str = "The change may have happened all the same: read before you retry. \
+     `endpoint status` shows whether there is a leader.";
 
 /// Whether a request may be sent twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,7 +122,8 @@ impl Connection {
             if repeat != Repeat::Safe || Instant::now() + RETRY_PAUSE >= deadline {
                 let failure = if is_broken {
                     let why = status.message();
-                    Failure::unreachable(format!("the connection to {endpoint} broke: {why}"))
+                    let what = format!("the connection to {endpoint} broke: {why}");
+                    Failure::unreachable(what).advised(&status)
                 } else {
                     Failure::status(&endpoint, &status)
                 };

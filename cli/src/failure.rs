@@ -91,6 +91,14 @@ impl Failure {
         }
     }
 
+    /// With what to do about `status`, if that is known.
+    pub(crate) fn advised(self, status: &Status) -> Self {
+        match advice(status) {
+            Some(next) => self.next(next),
+            None => self,
+        }
+    }
+
     /// A server's answer that is an error.
     pub(crate) fn status(endpoint: &str, status: &Status) -> Self {
         let failure = match status.code() {
@@ -106,10 +114,7 @@ impl Failure {
             }
             _ => Self::failed(status.message()),
         };
-        Self {
-            next: advice(status).map(str::to_owned),
-            ..failure
-        }
+        failure.advised(status)
     }
 
     /// Standard output could not be written. That it was closed (`gonfalon get ... | head -1`) is
@@ -149,7 +154,15 @@ pub(crate) fn note(line: impl Display) {
 }
 
 /// What to do about a server's error, by a part of its text.
-const ADVICE: [(&str, &str); 17] = [
+const ADVICE: [(&str, &str); 19] = [
+    (
+        "h2 protocol error",
+        "What listens there does not speak gRPC: is it the port of a Gonfalon or an etcd?",
+    ),
+    (
+        "grpc-status header missing",
+        "What listens there answers HTTP and not gRPC: is it the port of a Gonfalon or an etcd?",
+    ),
     (
         "required revision has been compacted",
         "That history is gone: use a later --rev, or none.",

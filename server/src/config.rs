@@ -228,13 +228,20 @@ impl Options {
             return Ok(Invocation::Run(options));
         };
         let mut from_file = file::read(&PathBuf::from(&file.text))?;
-        let ignored = options
-            .given_by_flag()
-            .filter(|flag| *flag != table::CONFIG_FILE.flag);
-        let ignored: Vec<_> = ignored.map(|flag| format!("--{flag}")).collect();
+        let others = options
+            .given
+            .iter()
+            .filter(|(flag, _)| **flag != table::CONFIG_FILE.flag);
+        let ignored: Vec<_> = others
+            .filter_map(|(flag, given)| match &given.origin {
+                Origin::Flag(_) => Some(format!("--{flag}")),
+                Origin::Variable(name) => Some(name.clone()),
+                Origin::Key(_) | Origin::Default(_) => None,
+            })
+            .collect();
         if !ignored.is_empty() {
             from_file.notes.push(format!(
-                "a config file is given, so these flags are ignored: {}",
+                "a config file is given, so these are ignored: {}",
                 ignored.join(" ")
             ));
         }
@@ -259,13 +266,5 @@ impl Options {
 
     fn put(&mut self, opt: &'static Opt, text: String, origin: Origin) {
         self.given.insert(opt.flag, Given { text, origin });
-    }
-
-    fn given_by_flag(&self) -> impl Iterator<Item = &'static str> + '_ {
-        let by_flag = |given: &Given| matches!(given.origin, Origin::Flag(_));
-        self.given
-            .iter()
-            .filter(move |(_, given)| by_flag(given))
-            .map(|(flag, _)| *flag)
     }
 }

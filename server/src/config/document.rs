@@ -51,7 +51,7 @@ pub fn markdown() -> String {
          Each option is a flag (`--name x`, `--name=x`, `-name x`), an environment variable (upper\n\
          case, `GONFALON_` in front; with `ETCD_` in front it is understood too), and a key of the\n\
          YAML or JSON file that `--config-file` names. A flag goes before a variable. With a config\n\
-         file, flags and variables are not read at all. A key that means nothing ends the start; a\n\
+         file, flags and other variables are not read at all. A key that means nothing ends the start; a\n\
          program called `etcd` warns of it and goes on.\n\n\
          Durations have units (`300ms`, `10s`, `1h30m`). In a config file a duration without a unit\n\
          counts nanoseconds, as with etcd; `heartbeat-interval` and `election-timeout` are\n\

@@ -467,7 +467,7 @@ fn a_config_file_counts_alone() {
     assert_eq!(config.snapshot_count, 10_000);
     assert_eq!(
         config.notes,
-        ["a config file is given, so these flags are ignored: --name"]
+        ["a config file is given, so these are ignored: --name GONFALON_SNAPSHOT_COUNT"]
     );
 
     let var = path.to_str().unwrap();
