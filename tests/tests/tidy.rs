@@ -19,6 +19,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &["gonfalon-proto", "gonfalon-core", "gonfalon-wire"],
     ),
     ("gonfalon-core", &[]),
+    // A function of its arguments: it sees no server, no client and no network.
+    ("gonfalon-flags", &[]),
     ("gonfalon-wire", &["gonfalon-proto", "gonfalon-core"]),
     (
         "gonfalon-server",
@@ -33,6 +35,7 @@ const EVERYTHING: &[&str] = &[
     "gonfalon",
     "gonfalon-proto",
     "gonfalon-core",
+    "gonfalon-flags",
     "gonfalon-server",
     "gonfalon-wire",
 ];
