@@ -4,8 +4,10 @@
 //! argument) and no chance. The same definition gives the same value to the same context on every
 //! machine and in every version.
 
+mod bucket;
 mod context;
 mod outcome;
 
+pub use bucket::{ALGORITHM, Bucket, Percent, Seed};
 pub use context::Context;
 pub use outcome::{Details, ErrorCode, Reason};
