@@ -5,9 +5,24 @@
 //! machine and in every version.
 
 mod bucket;
+mod compile;
+mod condition;
 mod context;
+mod definition;
+mod eval;
+mod fields;
+mod moment;
 mod outcome;
+mod rollout;
+mod set;
+mod split;
 
 pub use bucket::{ALGORITHM, Bucket, Percent, Seed};
 pub use context::Context;
+pub use definition::{DEFINITION_BYTES_MAX, Definition, Kind};
+pub use eval::FlagValue;
+pub use fields::DefinitionError;
+pub use moment::Moment;
 pub use outcome::{Details, ErrorCode, Reason};
+pub use set::{FlagId, FlagSet, Locate, Problem, Refused};
+pub use split::{NoRoom, Split};
