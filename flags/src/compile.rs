@@ -40,8 +40,6 @@ pub(crate) struct Rule {
 pub(crate) struct Share {
     pub(crate) rollout: Rollout,
     pub(crate) by: Attribute,
-    /// So that most flags compare no names.
-    pub(crate) by_targeting_key: bool,
     pub(crate) seed: Seed,
 }
 
@@ -78,14 +76,10 @@ impl Flag {
                 }
             };
             let is_shared = rule.rollout.is_some() || matches!(serve, Given::Split(..));
-            let share = is_shared.then(|| {
-                let by = rule.by.unwrap_or_else(|| definition.by.clone());
-                Share {
-                    rollout: rule.rollout.unwrap_or(Rollout::ALL),
-                    by_targeting_key: by.is_targeting_key(),
-                    by,
-                    seed: Seed::new(salt),
-                }
+            let share = is_shared.then(|| Share {
+                rollout: rule.rollout.unwrap_or(Rollout::ALL),
+                by: rule.by.unwrap_or_else(|| definition.by.clone()),
+                seed: Seed::new(salt),
             });
             Rule {
                 condition: rule.condition,

@@ -32,6 +32,7 @@ pub(crate) enum Condition {
 pub(crate) struct Attribute {
     first: Box<str>,
     rest: Box<[Box<str>]>,
+    is_targeting_key: bool,
 }
 
 /// What an attribute is compared with.
@@ -128,9 +129,7 @@ impl Attribute {
     /// Reads a name, or a list of names for a path into nested attributes.
     pub(crate) fn read(field: &Field<'_>) -> Result<Self, DefinitionError> {
         if !field.value.is_array() {
-            let first = field.text()?.into();
-            let rest = Box::default();
-            return Ok(Self { first, rest });
+            return Ok(Self::new(field.text()?.into(), Box::default()));
         }
         let names = field.some()?;
         let names: Result<Vec<Box<str>>, _> = names
@@ -138,26 +137,25 @@ impl Attribute {
             .map(|name| name.text().map(Box::from))
             .collect();
         let mut names = names?;
-        let first = names.remove(0);
-        let rest = names.into();
-        Ok(Self { first, rest })
+        Ok(Self::new(names.remove(0), names.into()))
     }
 
     /// The targeting key.
     pub(crate) fn targeting_key() -> Self {
-        Self {
-            first: TARGETING_KEY.into(),
-            rest: Box::default(),
-        }
+        Self::new(TARGETING_KEY.into(), Box::default())
     }
 
-    pub(crate) fn is_targeting_key(&self) -> bool {
-        self.rest.is_empty() && self.first.as_ref() == TARGETING_KEY
+    fn new(first: Box<str>, rest: Box<[Box<str>]>) -> Self {
+        Self {
+            is_targeting_key: rest.is_empty() && first.as_ref() == TARGETING_KEY,
+            first,
+            rest,
+        }
     }
 
     #[inline]
     pub(crate) fn find<'a>(&self, context: &'a Context<'_>) -> Option<Found<'a>> {
-        if self.is_targeting_key() {
+        if self.is_targeting_key {
             return context.targeting_key().map(Found::Key);
         }
         let first = context.get(&self.first)?;

@@ -8,6 +8,9 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
+/// So many attributes are looked through faster than searched in order.
+const SCANNED_MAX: usize = 8;
+
 /// Whom a flag is evaluated for.
 ///
 /// The targeting key is what percentages are taken of, a user's id for instance. Attributes are
@@ -65,6 +68,13 @@ impl<'a> Context<'a> {
 
     /// The attribute of this name, which is one of the outermost names and not a path.
     pub fn get(&self, name: &str) -> Option<&Value> {
+        if self.attributes.len() <= SCANNED_MAX {
+            // Names of different lengths are not even compared.
+            let mut all = self.attributes.iter();
+            return all
+                .find(|(known, _)| *known == name)
+                .map(|(_, value)| value);
+        }
         let at = self.find(name).ok()?;
         Some(&self.attributes[at].1)
     }
@@ -91,6 +101,25 @@ mod tests {
         let all: Vec<_> = context.attributes().collect();
         assert_eq!(all, [("a", &Value::from(2)), ("b", &Value::from(3))]);
         assert_eq!(context.get("c"), None);
+    }
+
+    #[test]
+    fn every_attribute_is_found_however_many_there_are() {
+        for count in 0..3 * SCANNED_MAX {
+            let names: Vec<String> = (0..count).map(|number| format!("a{number}")).collect();
+            let mut context = Context::new();
+            for name in &names {
+                context.set(name, name.as_str());
+            }
+            for name in &names {
+                assert_eq!(
+                    context.get(name),
+                    Some(&Value::from(name.as_str())),
+                    "of {count}"
+                );
+            }
+            assert_eq!(context.get("b"), None, "of {count}");
+        }
     }
 
     #[test]

@@ -154,12 +154,7 @@ impl Share {
         context: &Context<'_>,
         decide: impl FnOnce(&[u8]) -> T,
     ) -> Result<T, ErrorCode> {
-        let found = if self.by_targeting_key {
-            context.targeting_key().map(Found::Key)
-        } else {
-            self.by.find(context)
-        };
-        match found {
+        match self.by.find(context) {
             Some(Found::Key(id)) if !id.is_empty() => Ok(decide(id.as_bytes())),
             None | Some(Found::Key(_) | Found::Value(Value::Null)) => {
                 Err(ErrorCode::TargetingKeyMissing)

@@ -10,7 +10,9 @@
 
 mod admission;
 mod requires;
+mod slots;
 
+use std::mem;
 use std::sync::Arc;
 
 use foldhash::fast::FixedState;
@@ -23,6 +25,8 @@ use crate::eval::{self, Decision, FlagValue};
 use crate::fields::DefinitionError;
 use crate::moment::Moment;
 use crate::outcome::{Details, ErrorCode, Reason};
+
+use slots::Slots;
 
 pub use admission::Refused;
 
@@ -51,7 +55,7 @@ pub struct FlagId(u32);
 pub struct FlagSet {
     revision: i64,
     names: Names,
-    slots: imbl::Vector<Arc<Slot>>,
+    slots: Slots,
     /// The flags that require others.
     linked: imbl::OrdSet<FlagId>,
     /// Those of them that are never on, since what they require has no end.
@@ -171,9 +175,10 @@ impl FlagSet {
         revision: i64,
         all: impl IntoIterator<Item = (&'c str, i64, &'c [u8])>,
     ) -> Vec<FlagId> {
-        for at in 0..self.slots.len() {
+        let ids: Vec<FlagId> = self.slots.iter().map(|(id, _)| id).collect();
+        for id in ids {
             // Before every revision that there is.
-            Arc::make_mut(&mut self.slots[at]).revision = i64::MIN;
+            self.slot_mut(id).revision = i64::MIN;
         }
         self.replace(revision, all)
     }
@@ -195,14 +200,16 @@ impl FlagSet {
                 changed.push(id);
             }
         }
-        for (at, _) in listed.iter().enumerate().filter(|(_, listed)| !**listed) {
-            let id = FlagId(u32::try_from(at).expect("numbers are given out as u32"));
-            let exists = |slot: &Slot| !matches!(slot.state, State::Absent);
-            if self.slot(id).is_some_and(exists) {
-                self.put(id, revision, None);
-                changed.push(id);
-            }
+        let gone = self
+            .slots
+            .iter()
+            .zip(listed)
+            .filter(|((_, slot), listed)| !listed && !matches!(slot.state, State::Absent));
+        let gone: Vec<FlagId> = gone.map(|((id, _), _)| id).collect();
+        for &id in &gone {
+            self.put(id, revision, None);
         }
+        changed.extend(gone);
         self.relink();
         self.revision = revision;
         changed
@@ -214,13 +221,12 @@ impl FlagSet {
             return id;
         }
         let name: Arc<str> = name.into();
-        let id = FlagId(u32::try_from(self.slots.len()).expect("flags are in memory"));
-        self.slots.push_back(Arc::new(Slot {
+        let id = self.slots.push(Slot {
             name: name.clone(),
             revision: i64::MIN,
             state: State::Absent,
             needs: Box::default(),
-        }));
+        });
         self.names.insert(name, id);
         id
     }
@@ -234,13 +240,13 @@ impl FlagSet {
     /// in which the set heard of them.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         let existing = self.slots.iter();
-        let existing = existing.filter(|slot| !matches!(slot.state, State::Absent));
-        existing.map(|slot| slot.name.as_ref())
+        let existing = existing.filter(|(_, slot)| !matches!(slot.state, State::Absent));
+        existing.map(|(_, slot)| slot.name.as_ref())
     }
 
     /// The flags whose newest definitions make no sense.
     pub fn problems(&self) -> impl Iterator<Item = Problem<'_>> {
-        self.slots.iter().filter_map(|slot| {
+        self.slots.iter().filter_map(|(_, slot)| {
             let (error, has_last_good) = match &slot.state {
                 State::Live { bad, .. } => (bad.as_deref()?, true),
                 State::Bad(error) => (&**error, false),
@@ -338,7 +344,12 @@ impl FlagSet {
 
     #[inline]
     fn slot(&self, id: FlagId) -> Option<&Slot> {
-        self.slots.get(id.at()).map(|slot| &**slot)
+        self.slots.get(id)
+    }
+
+    fn slot_mut(&mut self, id: FlagId) -> &mut Slot {
+        let slot = self.slots.get_mut(id);
+        slot.expect("a number is given out with a slot")
     }
 
     #[inline]
@@ -363,10 +374,10 @@ impl FlagSet {
 
     /// Changes one flag; says whether what it requires has changed.
     fn put(&mut self, id: FlagId, revision: i64, json: Option<&[u8]>) -> bool {
-        let mut slot = (*self.slots[id.at()]).clone();
-        slot.revision = revision;
         let parsed = json.map(Definition::parse);
-        slot.state = match (parsed, slot.state) {
+        let slot = self.slot_mut(id);
+        slot.revision = revision;
+        slot.state = match (parsed, mem::replace(&mut slot.state, State::Absent)) {
             (None, _) => State::Absent,
             (Some(Ok(definition)), _) => State::Live {
                 flag: Arc::new(Flag::compile(&slot.name, definition)),
@@ -378,25 +389,21 @@ impl FlagSet {
             },
             (Some(Err(error)), _) => State::Bad(error.into()),
         };
-        let needs = match &slot.state {
-            State::Live { flag, .. } => {
+        let needs: Box<[FlagId]> = match &slot.state {
+            State::Live { flag, .. } if !flag.requires.is_empty() => {
                 let flag = flag.clone();
-                flag.requires
-                    .iter()
-                    .map(|other| self.id(&other.flag))
-                    .collect()
+                let names = flag.requires.iter().map(|other| self.id(&other.flag));
+                names.collect()
             }
-            State::Absent | State::Bad(_) => Box::default(),
+            _ => Box::default(),
         };
-        let relink = needs != slot.needs;
-        slot.needs = needs;
-        if slot.needs.is_empty() {
+        if needs.is_empty() {
             self.linked.remove(&id);
         } else {
             self.linked.insert(id);
         }
-        self.slots.set(id.at(), Arc::new(slot));
-        relink
+        let before = mem::replace(&mut self.slot_mut(id).needs, needs);
+        before != self.slot_mut(id).needs
     }
 }
 
