@@ -15,8 +15,7 @@ const ARCHIVED: &str = "archived";
 pub(crate) struct Flag {
     /// Neither switched off nor archived.
     pub(crate) is_on: bool,
-    /// Everybody gets the same.
-    pub(crate) is_static: bool,
+    pub(crate) shortcut: Shortcut,
     pub(crate) default: Option<u32>,
     pub(crate) off: Option<u32>,
     pub(crate) rules: Box<[Rule]>,
@@ -25,6 +24,16 @@ pub(crate) struct Flag {
     pub(crate) requires: Box<[Requirement]>,
     pub(crate) variants: Box<[(Box<str>, Value)]>,
     pub(crate) metadata: Option<Map<String, Value>>,
+}
+
+/// What most flags are, decided without looking at rules.
+#[derive(Debug)]
+pub(crate) enum Shortcut {
+    None,
+    /// Everybody gets the same.
+    Static,
+    /// A fixed percentage of all targeting keys gets a variant, and that is all there is.
+    Percentage(Percent, Seed, u32),
 }
 
 #[derive(Debug)]
@@ -97,7 +106,7 @@ impl Flag {
         let all = variants.all().iter();
         Self {
             is_on: definition.enabled && !definition.archived,
-            is_static: rules.is_empty() && targets.is_empty() && definition.requires.is_empty(),
+            shortcut: Shortcut::of(&rules, &targets, &definition.requires),
             default: definition.default,
             off: definition.off,
             rules,
@@ -107,6 +116,28 @@ impl Flag {
                 .map(|(name, value)| (name.as_str().into(), value.clone()))
                 .collect(),
             metadata: (!metadata.is_empty()).then_some(metadata),
+        }
+    }
+}
+
+impl Shortcut {
+    fn of(rules: &[Rule], targets: &[(Box<str>, u32)], requires: &[Requirement]) -> Self {
+        if !targets.is_empty() {
+            return Self::None;
+        }
+        match rules {
+            [] if requires.is_empty() => Self::Static,
+            [
+                Rule {
+                    condition: None,
+                    share: Some(share),
+                    serve: Given::Variant(variant),
+                },
+            ] if share.by.is_targeting_key() => match share.rollout.fixed_percent() {
+                Some(percent) => Self::Percentage(percent, share.seed, *variant),
+                None => Self::None,
+            },
+            _ => Self::None,
         }
     }
 }

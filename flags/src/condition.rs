@@ -145,6 +145,10 @@ impl Attribute {
         Self::new(TARGETING_KEY.into(), Box::default())
     }
 
+    pub(crate) fn is_targeting_key(&self) -> bool {
+        self.is_targeting_key
+    }
+
     fn new(first: Box<str>, rest: Box<[Box<str>]>) -> Self {
         Self {
             is_targeting_key: rest.is_empty() && first.as_ref() == TARGETING_KEY,

@@ -6,7 +6,7 @@
 use serde_json::Value;
 
 use crate::bucket::Percent;
-use crate::compile::{Flag, Rule, Share};
+use crate::compile::{Flag, Rule, Share, Shortcut};
 use crate::condition::Found;
 use crate::context::Context;
 use crate::definition::WHOLE_MAX;
@@ -73,14 +73,25 @@ impl Flag {
     /// What a flag that is on, and whose requirements are met, gives.
     #[inline]
     pub(crate) fn decide(&self, context: &Context<'_>, now: Moment) -> Decision {
+        match self.shortcut {
+            Shortcut::Static => Decision::new(self.default, Reason::Static),
+            Shortcut::Percentage(percent, seed, variant)
+                if let Some(id) = context.targeting_key()
+                    && !id.is_empty() =>
+            {
+                let is_in = percent.contains(seed.bucket(id.as_bytes()));
+                let variant = if is_in { Some(variant) } else { self.default };
+                Decision::new(variant, Reason::Split)
+            }
+            Shortcut::Percentage(..) | Shortcut::None => self.decide_by_rules(context, now),
+        }
+    }
+
+    fn decide_by_rules(&self, context: &Context<'_>, now: Moment) -> Decision {
         if let Some(variant) = self.target(context) {
             return Decision::new(Some(variant), Reason::TargetingMatch);
         }
-        let mut reason = if self.is_static {
-            Reason::Static
-        } else {
-            Reason::Default
-        };
+        let mut reason = Reason::Default;
         let mut failed = None;
         for rule in &self.rules {
             match rule.apply(context, now) {

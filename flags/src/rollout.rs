@@ -71,6 +71,14 @@ impl Rollout {
         })
     }
 
+    /// The percentage, if it is the same at all times.
+    pub(crate) fn fixed_percent(&self) -> Option<Percent> {
+        match self.schedule {
+            Schedule::Fixed(percent) => Some(percent),
+            Schedule::Steps(_) | Schedule::Ramp { .. } => None,
+        }
+    }
+
     /// The percentage at a moment.
     #[inline]
     pub(crate) fn at(&self, now: Moment) -> Percent {

@@ -56,6 +56,24 @@ proptest! {
         prop_assert!(is_on(&set(&name, bucket + 1), &name, &id));
     }
 
+    /// A flag that is only a percentage is decided without looking at rules. Here is the same with
+    /// a rule for nobody.
+    #[test]
+    fn a_percentage_alone_decides_as_one_among_rules(
+        id in prop::option::of(".{0,40}"), percent in prop_oneof![Just(0), Just(100), 1..100_u32],
+    ) {
+        let mut set = FlagSet::new();
+        let alone = json!({"enabled": true, "rollout_percent": percent, "salt": "s"});
+        let mut among = alone.clone();
+        among["rules"] = json!([{"if": {"any": []}}]);
+        let [alone, among] = [alone, among].map(|json| json.to_string());
+        let all = [("alone", Some(alone.as_bytes())), ("among", Some(among.as_bytes()))];
+        set.apply(1, all);
+        let context = id.map_or_else(Context::new, Context::of);
+        let [alone, among] = ["alone", "among"].map(|name| set.details(name, &context, NOW, false));
+        prop_assert_eq!(alone, among);
+    }
+
     /// Shares of a split grow and shrink in any order, through the definition as it is written.
     #[test]
     fn growing_a_variant_moves_nobody_who_has_one(
