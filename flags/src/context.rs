@@ -45,7 +45,8 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// The same with one attribute more; a second value for a name replaces the first.
+    /// The same with one attribute more; a second value for a name replaces the first. An attribute
+    /// that is called `targetingKey` is not the targeting key.
     #[must_use]
     pub fn with(mut self, name: impl Into<Cow<'a, str>>, value: impl Into<Value>) -> Self {
         self.set(name, value);
