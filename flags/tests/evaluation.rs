@@ -240,6 +240,46 @@ fn whom_a_rules_percentage_leaves_out_goes_on_to_the_next_rule() {
 }
 
 #[test]
+fn a_rule_may_have_a_salt_and_an_attribute_of_its_own() {
+    let set = set(&json!({
+        "enabled": true, "rollout_percent": 30, "variants": {"off": 0, "on": 1, "a": 2, "b": 3},
+        "default": "off", "salt": "flag", "by": "user",
+        "rules": [
+            {"rollout_percent": 30, "variant": "a", "salt": "rule"},
+            {"rollout_percent": 30, "variant": "b", "by": "tenant"},
+        ],
+    }));
+    let is_in = |salt: &str, id: &str| Seed::new(salt).bucket(id.as_bytes()).thousandths() < 30_000;
+    let mut counts = [0; 4];
+    for number in 0..500_u32 {
+        let (user, tenant) = (format!("user-{number}"), format!("tenant-{}", number % 20));
+        let want = match (
+            is_in("rule", &user),
+            is_in("flag", &tenant),
+            is_in("flag", &user),
+        ) {
+            (true, ..) => 2,
+            (_, true, _) => 3,
+            (.., true) => 1,
+            _ => 0,
+        };
+        let context = Context::of("nobody")
+            .with("user", user.as_str())
+            .with("tenant", tenant.as_str());
+        assert_eq!(
+            set.get("f", &context, NOW, 9_i64),
+            want,
+            "{user} of {tenant}"
+        );
+        counts[usize::try_from(want).unwrap()] += 1;
+    }
+    assert!(
+        counts.iter().all(|count| *count > 20),
+        "each is given to some: {counts:?}"
+    );
+}
+
+#[test]
 fn a_split_is_independent_of_the_percentage_before_it() {
     let set = set(&json!({
         "enabled": true, "rollout_percent": 20, "default": null, "variants": {"a": 1, "b": 2},

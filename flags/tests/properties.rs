@@ -56,6 +56,27 @@ proptest! {
         prop_assert!(is_on(&set(&name, bucket + 1), &name, &id));
     }
 
+    #[test]
+    fn a_range_of_a_split_begins_and_ends_exactly_at_the_bucket(id in ".{1,40}") {
+        let bucket = Seed::for_split("s").bucket(id.as_bytes()).thousandths();
+        for (from, to, want) in [
+            (0, bucket, false),
+            (0, bucket + 1, true),
+            (bucket, BUCKETS, true),
+            (bucket + 1, BUCKETS, false),
+        ] {
+            let [from_percent, percent] = [from, to - from].map(|share| f64::from(share) / 1000.0);
+            let json = json!({
+                "enabled": true, "salt": "s", "default": "off",
+                "split": [{"variant": "on", "from": from_percent, "percent": percent}],
+            });
+            let mut set = FlagSet::new();
+            set.apply(1, [("f", Some(json.to_string().as_bytes()))]);
+            prop_assert_eq!(set.problems().count(), 0, "{}", json);
+            prop_assert_eq!(is_on(&set, "f", &id), want, "{} in {}..{}", bucket, from, to);
+        }
+    }
+
     /// A flag that is only a percentage is decided without looking at rules. Here is the same with
     /// a rule for nobody.
     #[test]
