@@ -4,6 +4,8 @@
 //! argument) and no chance. The same definition gives the same value to the same context on every
 //! machine and in every version.
 
+pub mod flagd;
+
 mod bucket;
 mod compile;
 mod condition;
