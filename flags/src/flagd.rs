@@ -40,7 +40,8 @@
 //! | division by zero | infinity, as in the daemon | Python and JavaScript fail |
 //! | remainder below zero | the sign of the dividend, as in the daemon | that of the divisor in Python |
 //! | `missing` and an empty text | missing, as in Python | there, in the daemon and JavaScript |
-//! | an empty object as a condition | true | false in the daemon |
+//! | an empty object as a condition | true, as in Python | false in the daemon and JavaScript's provider |
+//! | `in`, an empty text in an empty text | true, as in the daemon | false in JavaScript's provider |
 //! | `fractional`, key is null | null: the default variant | the daemon takes the targeting key |
 //! | `fractional`, weight 25.0 | 25 | refused in Python |
 //! | `sem_ver` of `1-rc` | no version | `1.0.0-rc` in Python |

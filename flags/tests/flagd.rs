@@ -424,15 +424,15 @@ fn a_number_and_its_text_are_two_keys_only_for_the_third_way() {
 
 #[test]
 fn a_rule_that_nests_fractional_deeply_is_evaluated_at_once() {
-    // If each level evaluated the next one twice, sixty of them would take thirty thousand years.
+    // If each level evaluated the next one twice, forty of them would take many hours.
     for wrap in [
-        |inner: Value| json!({"fractional": [["a", {"fractional": [[1, inner]]}]]}),
+        |inner: Value| json!({"fractional": [[1, inner]]}),
         |inner: Value| json!({"fractional": [[inner, 1], [{"var": "x"}, 0]]}),
         |inner: Value| json!({"fractional": [{"cat": [inner, "x"]}, ["a", 1]]}),
         |inner: Value| json!({"substr": ["aaa", 0, {"+": [1, {"*": [0, inner]}]}]}),
     ] {
         let mut rule = json!(1);
-        for _ in 0..30 {
+        for _ in 0..40 {
             rule = wrap(rule);
         }
         for bucketing in [Bucketing::V2, Bucketing::V3] {

@@ -42,6 +42,8 @@ pub(super) struct Fractional {
     ends: Option<Box<[u64]>>,
     /// Whether no variant can be a list or an object.
     scalar: bool,
+    /// The hash of what comes before a targeting key, which is the same for everybody.
+    before_targeting_key: Murmur3,
 }
 
 /// The first argument of `fractional`.
@@ -67,7 +69,16 @@ pub(super) enum Share {
 }
 
 impl Fractional {
-    pub(super) fn new(how: Bucketing, first: First, shares: Box<[Share]>) -> Self {
+    /// Of a rule of the flag that has this key.
+    pub(super) fn new(how: Bucketing, flag: &str, first: First, shares: Box<[Share]>) -> Self {
+        let mut before_targeting_key = Murmur3::default();
+        match how {
+            Bucketing::V2 => before_targeting_key.write(flag.as_bytes()),
+            Bucketing::V3 => {
+                cbor::write_list_head(2, &mut before_targeting_key);
+                cbor::write_text(flag, &mut before_targeting_key);
+            }
+        }
         let scalar = |share: &Share| match share {
             Share::Pair { variant, .. } => variant.is_scalar(),
             Share::Computed(_) => false,
@@ -75,6 +86,7 @@ impl Fractional {
         Self {
             scalar: shares.iter().all(scalar),
             ends: constant_ends(&shares),
+            before_targeting_key,
             how,
             first,
             shares,
@@ -98,6 +110,8 @@ impl Fractional {
 
     /// As [`Self::pick`] if every share must be looked at, each once: they may have `fractional` in
     /// them, and theirs too.
+    // Not in the frame of those who need it not.
+    #[inline(never)]
     fn pick_of_all<'a>(
         &'a self,
         hash: u32,
@@ -149,41 +163,33 @@ impl Fractional {
     /// The hash of the key, and the first argument if it is a share after all.
     fn hash<'a>(&'a self, scope: &Scope<'a>) -> Option<(u32, Option<List<'a>>)> {
         let mut murmur = Murmur3::default();
-        let mut extra = None;
         match &self.first {
-            First::Share => self.write_targeting_key(scope.asked(), &mut murmur)?,
+            First::Share => return Some((self.of_targeting_key(scope.asked())?, None)),
             First::Cat(parts) => self.write_cat(parts, scope, &mut murmur),
             First::Key(rule) => match (rule.eval(scope), self.how) {
                 (Val::List(list), _) => {
-                    self.write_targeting_key(scope.asked(), &mut murmur)?;
-                    extra = Some(list);
+                    return Some((self.of_targeting_key(scope.asked())?, Some(list)));
                 }
                 (Val::Text(key), Bucketing::V2) => murmur.write(key.as_bytes()),
                 (Val::Null, _) | (_, Bucketing::V2) => return None,
                 (key, Bucketing::V3) => cbor::write(&key, &mut murmur),
             },
         }
-        Some((murmur.finish(), extra))
+        Some((murmur.finish(), None))
     }
 
-    /// Flag and targeting key; none if there is no targeting key.
-    fn write_targeting_key(&self, asked: &Asked<'_>, out: &mut Murmur3) -> Option<()> {
+    /// The hash of flag and targeting key; none if there is no targeting key.
+    fn of_targeting_key(&self, asked: &Asked<'_>) -> Option<u32> {
         let targeting_key = asked.context.targeting_key()?;
         if targeting_key.is_empty() {
             return None;
         }
+        let mut murmur = self.before_targeting_key.clone();
         match self.how {
-            Bucketing::V2 => {
-                out.write(asked.key.as_bytes());
-                out.write(targeting_key.as_bytes());
-            }
-            Bucketing::V3 => {
-                cbor::write_list_head(2, out);
-                cbor::write_text(asked.key, out);
-                cbor::write_text(targeting_key, out);
-            }
+            Bucketing::V2 => murmur.write(targeting_key.as_bytes()),
+            Bucketing::V3 => cbor::write_text(targeting_key, &mut murmur),
         }
-        Some(())
+        Some(murmur.finish())
     }
 
     /// What `cat` would make of the parts, without making it.

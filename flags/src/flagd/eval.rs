@@ -1,5 +1,8 @@
 //! What a compiled rule computes for a context.
 //!
+//! Operators are functions that are not inlined: `eval` calls itself for every level of a rule, and with
+//! the temporaries of all operators in its frame it took twice as long.
+//!
 //! Invariant: an evaluation cannot fail. What makes no sense is null, NaN or an empty list, as the
 //! operator has it; flagd's own operators say null.
 
@@ -44,6 +47,8 @@ impl<'a> Scope<'a> {
 
     fn get(&self, path: &Path) -> Option<Val<'a>> {
         match (path, self) {
+            (Path::Name(name), Self::Flag(asked)) => asked.context.get(name).map(Val::of),
+            (Path::Name(name), _) => self.outermost(name),
             (Path::Whole, _) => Some(self.whole()),
             (Path::FlagKey, Self::Flag(asked)) => Some(Val::text_of(asked.key)),
             (Path::Timestamp, Self::Flag(asked)) => Some(asked.timestamp()),
@@ -143,29 +148,50 @@ impl Rule {
             Self::If(arguments) => choose(arguments, scope),
             Self::And(rules) => last_or(rules, scope, |value| !value.is_true()),
             Self::Or(rules) => last_or(rules, scope, Val::is_true),
-            Self::Not(rule) => Val::Bool(!rule.eval(scope).is_true()),
-            Self::IsTrue(rule) => Val::Bool(rule.eval(scope).is_true()),
-            Self::Compare(how, arguments) => Val::Bool(compare(*how, arguments, scope)),
+            Self::Not(_)
+            | Self::IsTrue(_)
+            | Self::Compare(..)
+            | Self::In(_)
+            | Self::InTexts(..) => Val::Bool(self.holds(scope)),
             Self::Calculate(how, arguments) => Val::real(calculate(*how, arguments, scope)),
             Self::Cat(parts) => cat(parts, scope),
             Self::Substr(arguments) => substr(arguments, scope),
-            Self::In(arguments) => Val::Bool(contains(arguments, scope)),
-            Self::InTexts(needle, texts) => Val::Bool(match needle.eval(scope) {
-                Val::Text(needle) => {
-                    let found = texts.binary_search_by(|text| text.as_ref().cmp(&needle));
-                    found.is_ok()
-                }
-                _ => false,
-            }),
             Self::Merge(parts) => merge(parts, scope),
             Self::Each(how, list, step) => each(*how, list.eval(scope), step, scope),
             Self::Reduce { list, step, start } => reduce(list, step, start, scope),
-            Self::Affix(how, arguments) => affix(*how, arguments, scope),
+            Self::Affix(how, arguments) => {
+                affix(*how, arguments, scope).map_or(Val::Null, Val::Bool)
+            }
             Self::Version(compared) => {
                 let (a, relation, b) = compared.as_ref();
                 compare_versions(a, relation, b, scope).map_or(Val::Null, Val::Bool)
             }
             Self::Fractional(fractional) => fractional.eval(scope),
+        }
+    }
+
+    /// Whether its value is true as a condition; what most conditions are needs no value for that.
+    fn holds<'a>(&'a self, scope: &Scope<'a>) -> bool {
+        match self {
+            Self::And(rules) if !rules.is_empty() => rules.iter().all(|rule| rule.holds(scope)),
+            Self::Or(rules) => rules.iter().any(|rule| rule.holds(scope)),
+            Self::Not(rule) => !rule.holds(scope),
+            Self::IsTrue(rule) => rule.holds(scope),
+            Self::Compare(how, arguments) => compare(*how, arguments, scope),
+            Self::In(arguments) => contains(arguments, scope),
+            Self::InTexts(needle, texts) => match needle.eval(scope) {
+                Val::Text(needle) => {
+                    let found = texts.binary_search_by(|text| text.as_ref().cmp(&needle));
+                    found.is_ok()
+                }
+                _ => false,
+            },
+            Self::Affix(how, arguments) => affix(*how, arguments, scope) == Some(true),
+            Self::Version(compared) => {
+                let (a, relation, b) = compared.as_ref();
+                compare_versions(a, relation, b, scope) == Some(true)
+            }
+            _ => self.eval(scope).is_true(),
         }
     }
 }
@@ -197,6 +223,7 @@ fn keys_in<'a>(keys: &'a [Rule], scope: &Scope<'a>) -> Vec<Val<'a>> {
     keys
 }
 
+#[inline(never)]
 fn missing<'a>(keys: &[Val<'a>], scope: &Scope<'a>) -> Val<'a> {
     let is_missing = |key: &&Val<'a>| match scope.get(&Path::parse(&key.text())) {
         None | Some(Val::Null) => true,
@@ -206,6 +233,7 @@ fn missing<'a>(keys: &[Val<'a>], scope: &Scope<'a>) -> Val<'a> {
     Val::list(keys.iter().filter(is_missing).cloned().collect())
 }
 
+#[inline(never)]
 fn missing_some<'a>(arguments: &'a [Rule], scope: &Scope<'a>) -> Val<'a> {
     let Val::List(keys) = at(arguments, 1, scope) else {
         return Val::list(Vec::new());
@@ -224,10 +252,11 @@ fn missing_some<'a>(arguments: &'a [Rule], scope: &Scope<'a>) -> Val<'a> {
 }
 
 /// Conditions and what follows from them by turns; what is left over is for all others.
+#[inline(never)]
 fn choose<'a>(arguments: &'a [Rule], scope: &Scope<'a>) -> Val<'a> {
     let mut pairs = arguments.chunks_exact(2);
     for pair in &mut pairs {
-        if pair[0].eval(scope).is_true() {
+        if pair[0].holds(scope) {
             return pair[1].eval(scope);
         }
     }
@@ -235,6 +264,7 @@ fn choose<'a>(arguments: &'a [Rule], scope: &Scope<'a>) -> Val<'a> {
 }
 
 /// The first value that ends it, or the last of all.
+#[inline(never)]
 fn last_or<'a>(rules: &'a [Rule], scope: &Scope<'a>, ends: impl Fn(&Val<'a>) -> bool) -> Val<'a> {
     let mut last = Val::Null;
     for value in values(rules, scope) {
@@ -246,6 +276,7 @@ fn last_or<'a>(rules: &'a [Rule], scope: &Scope<'a>, ends: impl Fn(&Val<'a>) -> 
     last
 }
 
+#[inline(never)]
 fn compare<'a>(how: Comparison, arguments: &'a [Rule], scope: &Scope<'a>) -> bool {
     let (a, b) = (at(arguments, 0, scope), at(arguments, 1, scope));
     let accepts: fn(Ordering) -> bool = match how {
@@ -265,6 +296,7 @@ fn compare<'a>(how: Comparison, arguments: &'a [Rule], scope: &Scope<'a>) -> boo
     }
 }
 
+#[inline(never)]
 fn calculate<'a>(how: Calculation, arguments: &'a [Rule], scope: &Scope<'a>) -> f64 {
     let number = |place| at(arguments, place, scope).number();
     let mut numbers = values(arguments, scope).map(|value| value.number());
@@ -287,6 +319,7 @@ fn calculate<'a>(how: Calculation, arguments: &'a [Rule], scope: &Scope<'a>) -> 
     }
 }
 
+#[inline(never)]
 fn cat<'a>(parts: &'a [Rule], scope: &Scope<'a>) -> Val<'a> {
     if let [only] = parts
         && let Val::Text(text) = only.eval(scope)
@@ -307,6 +340,7 @@ fn cat<'a>(parts: &'a [Rule], scope: &Scope<'a>) -> Val<'a> {
     clippy::cast_precision_loss,
     reason = "numbers beyond the length of a text mean its ends"
 )]
+#[inline(never)]
 fn substr<'a>(arguments: &'a [Rule], scope: &Scope<'a>) -> Val<'a> {
     let text = at(arguments, 0, scope).text();
     let len = text.chars().count();
@@ -329,6 +363,7 @@ fn substr<'a>(arguments: &'a [Rule], scope: &Scope<'a>) -> Val<'a> {
     Val::Text(slice(&text, from, count).unwrap_or_default())
 }
 
+#[inline(never)]
 fn contains<'a>(arguments: &'a [Rule], scope: &Scope<'a>) -> bool {
     let needle = at(arguments, 0, scope);
     match at(arguments, 1, scope) {
@@ -344,6 +379,7 @@ fn contains<'a>(arguments: &'a [Rule], scope: &Scope<'a>) -> bool {
     }
 }
 
+#[inline(never)]
 fn merge<'a>(parts: &'a [Rule], scope: &Scope<'a>) -> Val<'a> {
     let mut all = Vec::new();
     for value in values(parts, scope) {
@@ -356,6 +392,7 @@ fn merge<'a>(parts: &'a [Rule], scope: &Scope<'a>) -> Val<'a> {
 }
 
 /// What is no list is gone through as an empty one.
+#[inline(never)]
 fn each<'a>(how: Iteration, list: Val<'a>, step: &'a Rule, scope: &Scope<'a>) -> Val<'a> {
     let list = match list {
         Val::List(list) => list,
@@ -363,7 +400,7 @@ fn each<'a>(how: Iteration, list: Val<'a>, step: &'a Rule, scope: &Scope<'a>) ->
     };
     let asked = *scope.asked();
     let result = |value: &Val<'a>| step.eval(&Scope::Item(asked, value.clone()));
-    let holds = |value: &Val<'a>| result(value).is_true();
+    let holds = |value: &Val<'a>| step.holds(&Scope::Item(asked, value.clone()));
     match how {
         Iteration::Map => Val::list(list.iter().map(|value| result(&value)).collect()),
         Iteration::Filter => Val::list(list.iter().filter(holds).collect()),
@@ -374,6 +411,7 @@ fn each<'a>(how: Iteration, list: Val<'a>, step: &'a Rule, scope: &Scope<'a>) ->
     }
 }
 
+#[inline(never)]
 fn reduce<'a>(list: &'a Rule, step: &'a Rule, start: &'a Rule, scope: &Scope<'a>) -> Val<'a> {
     let start = start.eval(scope);
     let Val::List(list) = list.eval(scope) else {
@@ -388,19 +426,21 @@ fn reduce<'a>(list: &'a Rule, step: &'a Rule, start: &'a Rule, scope: &Scope<'a>
     })
 }
 
-fn affix<'a>(how: Affix, arguments: &'a [Rule], scope: &Scope<'a>) -> Val<'a> {
+#[inline(never)]
+fn affix<'a>(how: Affix, arguments: &'a [Rule], scope: &Scope<'a>) -> Option<bool> {
     let [text, affix] = arguments else {
-        return Val::Null;
+        return None;
     };
     match (text.eval(scope), affix.eval(scope)) {
-        (Val::Text(text), Val::Text(affix)) => Val::Bool(match how {
+        (Val::Text(text), Val::Text(affix)) => Some(match how {
             Affix::Starts => text.starts_with(affix.as_ref()),
             Affix::Ends => text.ends_with(affix.as_ref()),
         }),
-        _ => Val::Null,
+        _ => None,
     }
 }
 
+#[inline(never)]
 fn compare_versions<'a>(
     a: &'a Operand,
     relation: &'a Rule,

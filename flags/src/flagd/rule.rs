@@ -71,7 +71,9 @@ pub(super) enum Path {
     /// The time of the evaluation; outside of a flag a name like others.
     Timestamp,
     TargetingKey,
-    /// Names from the outermost to the innermost; there is at least one.
+    /// One name, which is that of an attribute if a flag is asked for.
+    Name(Box<str>),
+    /// Names from the outermost to the innermost; one only if it is `$flagd`.
     Names(Box<[Box<str>]>),
 }
 
@@ -152,7 +154,10 @@ impl Path {
             "$flagd.flagKey" => Self::FlagKey,
             "$flagd.timestamp" => Self::Timestamp,
             "targetingKey" => Self::TargetingKey,
-            _ => Self::Names(text.split('.').map(Box::from).collect()),
+            _ if text.contains('.') || text == "$flagd" => {
+                Self::Names(text.split('.').map(Box::from).collect())
+            }
+            _ => Self::Name(text.into()),
         }
     }
 }
@@ -205,9 +210,10 @@ impl Rule {
     }
 }
 
-/// Compiles rules of one definition.
+/// Compiles the rule of one flag.
 #[derive(Debug)]
 pub(super) struct Compiler<'d> {
+    flag: &'d str,
     evaluators: Option<&'d Map<String, Value>>,
     bucketing: Bucketing,
     nodes: usize,
@@ -217,8 +223,14 @@ pub(super) struct Compiler<'d> {
 }
 
 impl<'d> Compiler<'d> {
-    pub(super) fn new(evaluators: Option<&'d Map<String, Value>>, bucketing: Bucketing) -> Self {
+    /// For the rule of one flag.
+    pub(super) fn new(
+        flag: &'d str,
+        evaluators: Option<&'d Map<String, Value>>,
+        bucketing: Bucketing,
+    ) -> Self {
         Self {
+            flag,
             evaluators,
             bucketing,
             nodes: 0,
@@ -392,7 +404,7 @@ impl<'d> Compiler<'d> {
         };
         let shares: Result<Vec<_>, _> = shares.iter().map(|share| self.share(share)).collect();
         let shares = shares?.into();
-        let fractional = Fractional::new(self.bucketing, first, shares);
+        let fractional = Fractional::new(self.bucketing, self.flag, first, shares);
         Ok(Rule::Fractional(Box::new(fractional)))
     }
 

@@ -74,8 +74,7 @@ impl FlagSet {
             _ => return Err(Malformed::Flags),
         };
         let flags = definitions.into_iter().map(|(key, flag)| {
-            // One for each flag: the bound on nodes is that of a flag.
-            let mut compiler = Compiler::new(evaluators, bucketing);
+            let mut compiler = Compiler::new(key, evaluators, bucketing);
             let flag = Flag::compile(key, flag, &metadata, &mut compiler);
             (key.into(), flag)
         });

@@ -43,7 +43,7 @@ fn read_json(path: &Path) -> Value {
 
 /// The value of a rule for data that need not be a context.
 fn apply(logic: &Value, data: &Value) -> Value {
-    let mut compiler = Compiler::new(None, Bucketing::V2);
+    let mut compiler = Compiler::new("", None, Bucketing::V2);
     let rule = compiler
         .compile(logic)
         .unwrap_or_else(|error| panic!("{logic}: {error}"));
