@@ -4,7 +4,7 @@
 .DEFAULT_GOAL := help
 ARGS ?=
 
-.PHONY: help setup run test test-long kills demo bench lint format advisories clean-data
+.PHONY: help setup run test test-long test-flags kills demo bench lint format advisories clean-data
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ kills: ## kill the leader of three nodes 50 times; how long writes paused (2 min
 
 test-long: ## random tests with many more draws: cut watches, the comparison with etcd; over an hour
 	@GONFALON_TEST_LONG=1 scripts/test.sh units differential
+
+test-flags: ## flagd's and JsonLogic's own cases; GONFALON_FLAGS_DATA names their folder
+	@scripts/test.sh flags-data
 
 demo: ## three nodes on this machine and a tour of about a minute
 	@scripts/demo.sh $(ARGS)

@@ -59,6 +59,8 @@ step_command() {
     compile) cargo test --workspace --no-run && cargo build -p gonfalon-cli -p gonfalon-bench ;;
     # Unit and property tests, openraft's suite on our log store, examples in the documentation.
     units) cargo test --workspace --exclude gonfalon-tests --no-fail-fast ;;
+    # The cases of flagd and of JsonLogic, which are not in this project (flags/src/flagd/tests.rs).
+    flags-data) cargo test -p gonfalon-flags --features data-of-others --lib flagd ;;
     # Whether every case of the benchmark works, not how fast: the programs as the tests have them.
     bench-smoke)
       cargo build -p gonfalon-cli -p gonfalon-bench

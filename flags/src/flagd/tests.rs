@@ -1,11 +1,13 @@
 //! flagd's own cases and those of `JsonLogic`, which are data of other projects and not in this one.
 //!
-//! They are looked for in the folder that `GONFALON_FLAGS_DATA` names, or in `../shared/data/flags`
-//! beside the checkout; without them these tests fail. What is to be there:
+//! `make test-flags` runs them. They are looked for in the folder that `GONFALON_FLAGS_DATA` names, or in
+//! `../shared/data/flags` beside the checkout; without them these tests fail. What is to be there:
 //!
 //! - `flagd-evaluator/`: `flags` and `gherkin` of the evaluator in open-feature/flagd-testbed 3.9.0;
 //! - `flagd-schemas/test/`: the folders of the same name in `json/` of open-feature/flagd-schemas;
 //! - `jsonlogic/compatible.json`: of json-logic/compat-tables.
+
+#![cfg(feature = "data-of-others")]
 
 use std::path::{Path, PathBuf};
 

@@ -196,7 +196,7 @@ impl<'a> Val<'a> {
     }
 
     /// A copy as JSON; what is no number in JSON becomes null.
-    #[cfg(test)]
+    #[cfg(all(test, feature = "data-of-others"))]
     pub(super) fn to_json(&self) -> Value {
         match self {
             Self::Null => Value::Null,
