@@ -241,3 +241,20 @@ fn advice(status: &Status) -> Option<&'static str> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_etcd_is_called_so() {
+        for text in [
+            "h2 protocol error: http2 error",
+            "grpc-status header missing, mapped from HTTP status code 404",
+        ] {
+            let failure = Failure::unreachable("it broke").advised(&Status::unknown(text));
+            let next = failure.next.expect("there is something to do");
+            assert!(next.contains("is it the port of a Gonfalon"), "{next}");
+        }
+    }
+}

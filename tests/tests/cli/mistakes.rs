@@ -3,8 +3,6 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::json;
-use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpListener;
 
 use super::gonfalon::{Gonfalon, said};
 
@@ -149,24 +147,4 @@ async fn a_range_is_deleted_with_etcdctls_flag_as_without() {
     let simple = |args: &[&str]| gonfalon.ok(&[&["-w", "simple", "del"], args].concat());
     assert_eq!(simple(&["a", "b", "--range"]), "1\n");
     assert_eq!(simple(&["b", "d"]), "2\n");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn who_asks_a_web_server_is_told_that_it_is_none_of_ours() {
-    let gonfalon = Gonfalon::new().await;
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let endpoint = listener.local_addr().expect("an address").to_string();
-    tokio::spawn(async move {
-        let mut streams = Vec::new();
-        while let Ok((mut stream, _)) = listener.accept().await {
-            // As one does that has never heard of HTTP/2. It may have gone away: so be it.
-            let _ = stream
-                .write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n")
-                .await;
-            streams.push(stream);
-        }
-    });
-    let mut args = vec!["--endpoints", endpoint.as_str(), "--command-timeout", "1s"];
-    args.extend(["get", "a"]);
-    gonfalon.refused(&args, 3, "does not speak gRPC");
 }
