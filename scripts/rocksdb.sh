@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Prints the directory of a compiled librocksdb.a, compiling it first if this machine has none.
 #
-# RocksDB is 340 C++ files, 13 minutes on two cores, and Cargo would compile them once for every
+# RocksDB is 340 C++ files, 12 minutes on two cores, and Cargo would compile them once for every
 # profile and target directory. With ROCKSDB_LIB_DIR and ROCKSDB_STATIC=1 it links this one
 # instead. Nothing requires it: a plain `cargo build` compiles its own.
 set -euo pipefail

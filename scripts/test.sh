@@ -69,8 +69,12 @@ step_command() {
       ;;
     *)
       [ -e "tests/tests/$1.rs" ] || fail "there is no step '$1'; the steps are: $(all_steps | tr '\n' ' ')"
-      # Of the whole workspace, as it was compiled: alone, its dependencies have other features.
-      cargo test --workspace --no-fail-fast --test "$1"
+      # The server as the step `compile` has it: built for itself, its dependencies have other
+      # features, and compile again.
+      cargo build -p gonfalon-cli -p gonfalon-bench
+      # Of the whole workspace for the same reason.
+      GONFALON_BIN="${GONFALON_BIN:-$(target_dir)/debug/gonfalon}" \
+        cargo test --workspace --no-fail-fast --test "$1"
       ;;
   esac
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
-use gonfalon::{Client, Lease, Op, Revision};
+use gonfalon::{Client, Lease, Op, Outcome, Revision};
 use gonfalon_tests::binaries::Server;
 use gonfalon_tests::cluster::Cluster;
 use gonfalon_tests::process::{Process, Signal};
@@ -128,8 +128,14 @@ async fn fifty_locks_and_elections_outlive_the_leader_of_the_cluster() {
     cluster.kill(leader).unwrap();
     // The others elect a new one; whoever holds something still does, and can prove it.
     for guard in &locks {
-        let proven = within(guard.txn().then(Op::put("p", "")).into_future()).await;
-        assert!(proven.unwrap().succeeded && guard.is_held(), "{guard:?}");
+        let proven = loop {
+            match within(guard.txn().then(Op::put("p", "")).into_future()).await {
+                // Sent over a connection to the dead that nobody had missed yet.
+                Err(error) if error.outcome() == Outcome::Unknown => {}
+                proven => break proven.unwrap(),
+            }
+        };
+        assert!(proven.succeeded && guard.is_held(), "{guard:?}");
     }
     for leadership in &leaders {
         within(leadership.proclaim("still first")).await.unwrap();
